@@ -1,0 +1,364 @@
+/**
+ * The engine's public face: one method per operation, each atomic, synchronous and journaled. What must wait for the
+ * log calls back. Knows nothing of FUSE; errors are the three families of errors.ts.
+ */
+import type { BlockDevice } from '../block/device.js';
+import { CorruptionError, FsError } from '../errors.js';
+import { readDirectory } from './dir.js';
+import { evict } from './evict.js';
+import { fallocate, seekDataHole } from './fallocate.js';
+import { EXT4_ERRORS_CONTINUE, EXT4_ERRORS_PANIC, EXT4_ERRORS_RO, SUPERBLOCK } from './format/superblock.js';
+import { type Ino, Inode } from './inode.js';
+import * as iomap from './iomap.js';
+import * as namei from './namei.js';
+import { closeVolume, type OpenReport, openVolume } from './open.js';
+import { type AtimePolicy, type AttributeChanges, setattr, touchAtime } from './setattr.js';
+import { recordError } from './superblock-io.js';
+import { readlink } from './symlink.js';
+import { totals } from './totals.js';
+import { truncateTo } from './truncate.js';
+import type { Environment, Timestamp, Volume } from './volume.js';
+import * as xattr from './xattr.js';
+
+export type ErrorsPolicy = 'continue' | 'remount-ro' | 'panic';
+
+export interface FilesystemOptions {
+  readonly readOnly?: boolean;
+  readonly noRecovery?: boolean;
+  readonly commitIntervalMs?: number;
+  readonly cacheBytes?: number;
+  readonly checkpointBytes?: number;
+  /** What a corruption leads to; the superblock says so by default. */
+  readonly errors?: ErrorsPolicy;
+  readonly atime?: AtimePolicy;
+  readonly env?: Environment;
+  readonly progress?: (what: string, done: number, total: number) => void;
+  /** One line for the log of the system. */
+  readonly log?: (line: string) => void;
+}
+
+/** What stat shows. */
+export interface InodeStat {
+  ino: Ino;
+  mode: number;
+  nlink: number;
+  uid: number;
+  gid: number;
+  size: number;
+  /** Space used, in 512-byte units. */
+  blocks512: number;
+  /** Linux 32-bit device number (new_encode_dev); 0 but for device nodes. */
+  rdev: number;
+  atime: Timestamp;
+  mtime: Timestamp;
+  ctime: Timestamp;
+  crtime: Timestamp | null;
+  generation: number;
+  flags: number;
+}
+
+export interface FilesystemStat {
+  blockSize: number;
+  blocks: number;
+  bfree: number;
+  /** Free for unprivileged users: the reserve is not. */
+  bavail: number;
+  files: number;
+  ffree: number;
+  nameMax: number;
+}
+
+export interface SetattrChanges extends AttributeChanges {
+  readonly size?: number;
+}
+
+export class Filesystem {
+  readonly volume: Volume;
+  readonly report: OpenReport;
+  private readonly options: FilesystemOptions;
+  private readonly errors: ErrorsPolicy;
+  private readonly log: (line: string) => void;
+
+  private constructor(volume: Volume, report: OpenReport, options: FilesystemOptions) {
+    this.volume = volume;
+    this.report = report;
+    this.options = options;
+    this.log = options.log ?? (() => {});
+    this.errors = options.errors ?? errorsFromSuperblock(volume);
+  }
+
+  /** Replays the log, finishes orphans, and is ready to serve. Throws as `openVolume`. */
+  static open(device: BlockDevice, options: FilesystemOptions = {}): Filesystem {
+    let filesystem: Filesystem | null = null;
+    const { volume, report } = openVolume(device, {
+      ...options,
+      onAbort: (error) =>
+        filesystem?.log(`the journal was aborted (${error.message}): the filesystem is now read-only`),
+    });
+    filesystem = new Filesystem(volume, report, options);
+    return filesystem;
+  }
+
+  get readOnly(): boolean {
+    return this.volume.readOnly;
+  }
+
+  // Names
+
+  lookup(parent: Ino, name: Uint8Array): Ino | 0 {
+    return namei.lookup(this.volume, parent, name);
+  }
+  create(parent: Ino, name: Uint8Array, mode: number, cred: namei.Credentials): Ino {
+    return namei.create(this.writable(), parent, name, mode, cred);
+  }
+  mkdir(parent: Ino, name: Uint8Array, mode: number, cred: namei.Credentials): Ino {
+    return namei.mkdir(this.writable(), parent, name, mode, cred);
+  }
+  mknod(parent: Ino, name: Uint8Array, mode: number, rdev: number, cred: namei.Credentials): Ino {
+    return namei.mknod(this.writable(), parent, name, mode, rdev, cred);
+  }
+  symlink(parent: Ino, name: Uint8Array, target: Uint8Array, cred: namei.Credentials): Ino {
+    return namei.symlink(this.writable(), parent, name, target, cred);
+  }
+  link(ino: Ino, parent: Ino, name: Uint8Array): void {
+    namei.link(this.writable(), ino, parent, name);
+  }
+  /** Returns the inode that lost a name: with no links left it waits for {@link evict}. */
+  unlink(parent: Ino, name: Uint8Array): Ino {
+    return namei.unlink(this.writable(), parent, name);
+  }
+  rmdir(parent: Ino, name: Uint8Array): Ino {
+    return namei.rmdir(this.writable(), parent, name);
+  }
+  rename(
+    parent: Ino,
+    name: Uint8Array,
+    newParent: Ino,
+    newName: Uint8Array,
+    flags: number,
+    cred: namei.Credentials,
+  ): { replaced: Ino | 0 } {
+    return namei.rename(this.writable(), parent, name, newParent, newName, flags, cred);
+  }
+  tmpfile(parent: Ino, mode: number, cred: namei.Credentials): Ino {
+    return namei.tmpfile(this.writable(), parent, mode, cred);
+  }
+  readdir(
+    ino: Ino,
+    cursor: number,
+    visit: (name: Uint8Array, ino: Ino, fileType: number, nextCursor: number) => boolean,
+  ): void {
+    readDirectory(this.volume, Inode.get(this.volume, ino), cursor, visit);
+  }
+  readlink(ino: Ino): Uint8Array {
+    return readlink(this.volume, ino);
+  }
+
+  // Inodes
+
+  stat(ino: Ino): InodeStat {
+    const inode = Inode.get(this.volume, ino);
+    return {
+      ino,
+      mode: inode.mode,
+      nlink: inode.linksCount,
+      uid: inode.uid,
+      gid: inode.gid,
+      size: inode.sizeBytes,
+      blocks512: inode.sectors,
+      rdev: namei.encodedRdev(inode),
+      atime: inode.atime,
+      mtime: inode.mtime,
+      ctime: inode.ctime,
+      crtime: inode.crtime,
+      generation: inode.generation,
+      flags: inode.flags,
+    };
+  }
+  setattr(ino: Ino, changes: SetattrChanges): void {
+    const vol = this.writable();
+    if (changes.size !== undefined) truncateTo(vol, ino, changes.size);
+    setattr(vol, ino, changes);
+  }
+  touchAtime(ino: Ino): void {
+    if (!this.volume.readOnly) touchAtime(this.volume, ino, this.options.atime ?? 'relatime');
+  }
+  isUnlinked(ino: Ino): boolean {
+    return Inode.get(this.volume, ino).linksCount === 0;
+  }
+  /** The last user of an unlinked inode has let go: its blocks and itself become free. */
+  evict(ino: Ino): void {
+    // Read-only meanwhile: it stays on the orphan list, and the next mount frees it.
+    if (!this.volume.readOnly) evict(this.volume, ino);
+  }
+
+  getxattr(ino: Ino, name: Uint8Array): Uint8Array {
+    return xattr.getXattr(this.volume, ino, name);
+  }
+  listxattr(ino: Ino): Uint8Array {
+    return xattr.listXattrs(this.volume, ino);
+  }
+  setxattr(ino: Ino, name: Uint8Array, value: Uint8Array, flags: number): void {
+    xattr.setXattr(this.writable(), ino, name, value, flags);
+  }
+  removexattr(ino: Ino, name: Uint8Array): void {
+    xattr.removeXattr(this.writable(), ino, name);
+  }
+
+  // File data
+
+  iomapBegin(ino: Ino, posBytes: number, countBytes: number, opflags: number): iomap.IomapMapping {
+    return iomap.begin(this.volume, ino, posBytes, countBytes, opflags);
+  }
+  iomapEnd(
+    ino: Ino,
+    posBytes: number,
+    countBytes: number,
+    writtenBytes: number,
+    opflags: number,
+    mapping: iomap.IomapMapping,
+  ): void {
+    iomap.end(this.volume, ino, posBytes, countBytes, writtenBytes, opflags, mapping);
+  }
+  /** The data is on the device. Returns the file's size. */
+  iomapIoend(
+    ino: Ino,
+    posBytes: number,
+    writtenBytes: number,
+    addrBytes: number,
+    flags: number,
+    error: number,
+  ): number {
+    this.volume.journal.noteDataWrite();
+    return iomap.ioend(this.volume, ino, posBytes, writtenBytes, addrBytes, flags, error);
+  }
+  fallocate(ino: Ino, mode: number, offsetBytes: number, lengthBytes: number): void {
+    fallocate(this.writable(), ino, mode, offsetBytes, lengthBytes);
+  }
+  /** SEEK_DATA or SEEK_HOLE; throws ENXIO past the end. */
+  seek(ino: Ino, offsetBytes: number, whence: 'data' | 'hole'): number {
+    return seekDataHole(this.volume, ino, offsetBytes, whence);
+  }
+
+  // The whole filesystem
+
+  statfs(): FilesystemStat {
+    const { geometry } = this.volume;
+    const { freeBlocks, freeInodes, reservedBlocks } = totals(this.volume);
+    const overhead = SUPERBLOCK.s_overhead_blocks.get(this.volume.superblock().view, geometry.superblockOffset);
+    return {
+      blockSize: geometry.blockSize,
+      blocks: geometry.blocksCount - overhead,
+      bfree: freeBlocks,
+      bavail: Math.max(0, freeBlocks - reservedBlocks),
+      files: geometry.inodesCount,
+      ffree: freeInodes,
+      nameMax: 255,
+    };
+  }
+
+  /**
+   * fsync of one inode, or of everything (null): calls back, never inside the call, once every change made so far, and
+   * every byte written so far, is durable.
+   */
+  sync(ino: Ino | null, whenDone: (error: FsError | null) => void): void {
+    const { journal } = this.volume;
+    const aborted = journal.aborted;
+    if (aborted !== null && !this.volume.readOnly) {
+      queueMicrotask(() => whenDone(aborted));
+      return;
+    }
+    const tid = ino === null ? journal.runningTid : this.volume.lastChange(ino);
+    if (tid === undefined) {
+      journal.whenDataFlushed(whenDone);
+      return;
+    }
+    journal.whenCommitted(tid, (error) => {
+      if (error !== null) whenDone(error);
+      else journal.whenDataFlushed(whenDone);
+    });
+  }
+
+  /** The log is busy: a change made now would block the thread. */
+  needsThrottle(): boolean {
+    return this.volume.journal.congested;
+  }
+  onceReady(tell: () => void): void {
+    this.volume.journal.whenReady(tell);
+  }
+  /** Brackets data I/O that runs beside the engine: blocks freed meanwhile are not reused before it ends. */
+  dataStarted(): number {
+    return this.volume.journal.dataStarted();
+  }
+  dataFinished(token: number): void {
+    this.volume.journal.dataFinished(token);
+  }
+  /** Call between operations: memory above the limits is given back. */
+  endOfOperation(): void {
+    this.volume.cache.trim();
+  }
+
+  /** Applies the errors= policy to a corruption that an operation met. */
+  reportCorruption(error: CorruptionError): void {
+    this.log(`corrupt ${error.message}`);
+    if (this.errors === 'panic') {
+      this.log('errors=panic: the server ends; the log will be replayed at the next mount');
+      process.abort();
+    }
+    try {
+      recordError(this.volume, error);
+      if (this.errors === 'remount-ro' && !this.volume.readOnly) {
+        this.volume.readOnly = true;
+        this.volume.journal.startCommit();
+        this.log('errors=remount-ro: the filesystem is now read-only');
+      }
+    } catch (failure) {
+      if (!(failure instanceof FsError || failure instanceof CorruptionError)) throw failure;
+      this.abort(failure instanceof FsError ? failure : new FsError('EIO', failure.message));
+    }
+  }
+
+  /** A bug or a dead device: nothing more is written, the log holds what was acknowledged. */
+  abort(error: FsError): void {
+    this.volume.journal.abort(error);
+  }
+
+  /** Everything home, the image marked clean, the device closed. Blocks the thread. Throws FsError if that fails. */
+  closeSync(): void {
+    const { volume } = this;
+    try {
+      const { journal } = volume;
+      // After errors=remount-ro what was changed before is still brought home.
+      if (journal.aborted === null && journal.hasWork) {
+        journal.run(1, (handle) => totals(volume).writeBack(handle));
+        closeVolume(volume);
+      }
+    } finally {
+      volume.device.close();
+    }
+  }
+
+  close(whenDone: (error: FsError | null) => void): void {
+    let failure: FsError | null = null;
+    try {
+      this.closeSync();
+    } catch (error) {
+      failure = error instanceof FsError ? error : new FsError('EIO', String(error));
+    }
+    queueMicrotask(() => whenDone(failure));
+  }
+
+  private writable(): Volume {
+    if (this.volume.readOnly) throw new FsError('EROFS');
+    return this.volume;
+  }
+}
+
+function errorsFromSuperblock(volume: Volume): ErrorsPolicy {
+  const value = SUPERBLOCK.s_errors.get(volume.superblock().view, volume.geometry.superblockOffset);
+  if (value === EXT4_ERRORS_RO) return 'remount-ro';
+  if (value === EXT4_ERRORS_PANIC) return 'panic';
+  if (value !== EXT4_ERRORS_CONTINUE)
+    volume.reportCorruption(new CorruptionError('superblock', 's_errors', `value ${value}`));
+  return 'continue';
+}

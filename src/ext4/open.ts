@@ -1,0 +1,206 @@
+/**
+ * From a device to a served volume: superblock, features, log replay, journal, orphans. What a mount does before serving.
+ */
+import type { BlockDevice, IoStep } from '../block/device.js';
+import { OverlayDevice } from '../block/overlay-device.js';
+import { ownView, readView } from '../codec/view.js';
+import { CorruptionError, type FsError, UnsupportedError } from '../errors.js';
+import { BlockCache, type WritableBlock } from '../jbd2/block-cache.js';
+import { Journal, type JournalHooks } from '../jbd2/journal.js';
+import { JournalSuperblock } from '../jbd2/journal-superblock.js';
+import { Log } from '../jbd2/log.js';
+import { realEnvironment } from './environment.js';
+import { COMPAT, describeFeatures, INCOMPAT, RO_COMPAT } from './features.js';
+import { EXT4_ERROR_FS, SUPERBLOCK, SUPERBLOCK_OFFSET } from './format/superblock.js';
+import { readJournalMap } from './journal-inode.js';
+import { type OrphanReport, orphanFileIsEmpty, processOrphans } from './orphan.js';
+import { type LogReport, recoverLog } from './recover.js';
+import { stampSuperblock } from './superblock-io.js';
+import { type Environment, Geometry, Volume } from './volume.js';
+
+export interface OpenOptions {
+  readonly readOnly?: boolean;
+  /** noload/norecovery: no replay; a dirty log then allows reading only. */
+  readonly noRecovery?: boolean;
+  readonly commitIntervalMs?: number;
+  readonly checkpointBytes?: number;
+  readonly cacheBytes?: number;
+  readonly env?: Environment;
+  /** Long work tells how far it is. */
+  readonly progress?: (what: string, done: number, total: number) => void;
+  readonly onCorruption?: (error: CorruptionError) => void;
+  /** The journal gave up: nothing can be written any more. */
+  readonly onAbort?: (error: FsError) => void;
+}
+
+export interface OpenReport {
+  /** Why the filesystem is read-only although it was not asked to be; empty otherwise. */
+  readOnlyReasons: string[];
+  log: LogReport | null;
+  orphans: OrphanReport | null;
+}
+
+export interface Opened {
+  readonly volume: Volume;
+  readonly report: OpenReport;
+}
+
+const DEFAULT_COMMIT_INTERVAL_MS = 5000;
+
+/** Reads and checks the superblock. Throws CorruptionError. */
+export function readGeometry(device: BlockDevice): Geometry {
+  if (device.sizeBytes < SUPERBLOCK_OFFSET + SUPERBLOCK.SIZE) {
+    throw new CorruptionError('superblock', 'byte 1024', 'not an ext4 filesystem: the device ends before it');
+  }
+  const bytes = new Uint8Array(SUPERBLOCK.SIZE);
+  device.read(SUPERBLOCK_OFFSET, bytes);
+  return new Geometry(readView(bytes), bytes, device.sizeBytes);
+}
+
+/** Throws UnsupportedError for features that rule out any access; returns why others allow reading only. */
+export function judgeFeatures(geometry: Geometry): string[] {
+  const refused = describeFeatures('incompat', geometry.incompat).filter((feature) => feature.support === 'no');
+  if (refused.length > 0) {
+    const names = refused.map((feature) => feature.name);
+    throw new UnsupportedError(`the image uses features that are not supported: ${names.join(', ')}`, names);
+  }
+  const reasons: string[] = [];
+  const readOnly = [
+    ...describeFeatures('compat', geometry.compat),
+    ...describeFeatures('incompat', geometry.incompat),
+    ...describeFeatures('ro_compat', geometry.roCompat),
+  ].filter((feature) => feature.support === 'ro');
+  for (const { name } of readOnly) reasons.push(`the feature ${name} is supported for reading only`);
+  if ((geometry.compat & COMPAT.has_journal) === 0) {
+    reasons.push('the image has no journal (tune2fs -j IMAGE adds one)');
+  } else if (geometry.journalInum === 0) {
+    reasons.push('the journal is on another device, which is not supported yet');
+  }
+  if ((geometry.incompat & INCOMPAT.extent) === 0) reasons.push('files without extents are supported for reading only');
+  return reasons;
+}
+
+/**
+ * Opens the filesystem on `device`. Throws CorruptionError, UnsupportedError, or FsError from the device.
+ * A writable open replays the log and finishes orphans first; a read-only one replays into memory.
+ */
+export function openVolume(device: BlockDevice, options: OpenOptions = {}): Opened {
+  const report: OpenReport = { readOnlyReasons: [], log: null, orphans: null };
+  let geometry = readGeometry(device);
+  report.readOnlyReasons = judgeFeatures(geometry);
+  if (device.readOnly && !options.readOnly) report.readOnlyReasons.push('the image cannot be written');
+  let readOnly = options.readOnly === true || report.readOnlyReasons.length > 0;
+
+  let target = device;
+  const needsRecovery = (geometry.incompat & INCOMPAT.needs_recovery) !== 0;
+  if (options.noRecovery) {
+    if (needsRecovery && !readOnly) {
+      throw new UnsupportedError(
+        'the log needs recovery: with norecovery the image can be mounted only read-only (-o ro,norecovery)',
+      );
+    }
+  } else if (geometry.journalInum !== 0) {
+    if (readOnly) target = new OverlayDevice(device);
+    report.log = recoverLog(target, geometry, { dryRun: false, progress: options.progress });
+    geometry = readGeometry(target);
+    readOnly ||= judgeFeatures(geometry).length > 0;
+    if (target instanceof OverlayDevice && target.empty) target = device;
+  }
+  const volume = buildVolume(target, geometry, readOnly, options);
+  if (!readOnly && !options.noRecovery) report.orphans = processOrphans(volume, options.progress);
+  return { volume, report };
+}
+
+function buildVolume(device: BlockDevice, geometry: Geometry, readOnly: boolean, options: OpenOptions): Volume {
+  const env = options.env ?? realEnvironment;
+  const cache = new BlockCache(device, geometry.blockSize, options.cacheBytes);
+  let volume: Volume | null = null;
+  const hooks: JournalHooks = {
+    monotonicMs: env.monotonicMs,
+    now: env.now,
+    schedule: env.schedule,
+    beforeFirstCommit: () => markInUse(volume!),
+    committed: (tid) => volume!.forgetChangesUpTo(tid),
+    aborted(error) {
+      volume!.readOnly = true;
+      options.onAbort?.(error);
+    },
+  };
+  const journal = new Journal(openLog(device, geometry, readOnly), cache, hooks, {
+    commitIntervalMs: options.commitIntervalMs ?? DEFAULT_COMMIT_INTERVAL_MS,
+    checkpointBytes: options.checkpointBytes,
+  });
+  if (readOnly) journal.disable();
+  volume = new Volume({ device, geometry, cache, journal, env, readOnly, onError: options.onCorruption ?? (() => {}) });
+  return volume;
+}
+
+function openLog(device: BlockDevice, geometry: Geometry, readOnly: boolean): Log {
+  if (readOnly) return new Log(device, JournalSuperblock.placeholder(geometry.blockSize), new Float64Array(0));
+  const map = readJournalMap(device, geometry);
+  const bytes = new Uint8Array(1024);
+  device.read(map[0] * geometry.blockSize, bytes);
+  return new Log(device, new JournalSuperblock(bytes, geometry.blockSize, map.length), map);
+}
+
+/**
+ * Before anything is logged the superblock on the device says that there is a log to replay. Only then: a mount that
+ * writes nothing leaves the image as it found it. The copy in memory gets the same mark, or its next checkpoint
+ * would take the mark away.
+ */
+function markInUse(volume: Volume): IoStep[] {
+  const { geometry, env, device, journal } = volume;
+  const nr = geometry.superblockBlock;
+  const home = new Uint8Array(geometry.blockSize);
+  device.read(nr * geometry.blockSize, home);
+  const cached = volume.superblock() as WritableBlock;
+  const at = geometry.superblockOffset;
+  const { seconds } = env.now();
+  for (const [view, bytes] of [
+    [ownView(home), home],
+    [cached.view, cached.bytes],
+  ] as const) {
+    const { s_feature_incompat, s_feature_ro_compat } = SUPERBLOCK;
+    s_feature_incompat.set(view, at, s_feature_incompat.get(view, at) | INCOMPAT.needs_recovery);
+    if (geometry.orphanFileInum !== 0) {
+      s_feature_ro_compat.set(view, at, s_feature_ro_compat.get(view, at) | RO_COMPAT.orphan_present);
+    }
+    SUPERBLOCK.s_mnt_count.set(view, at, SUPERBLOCK.s_mnt_count.get(view, at) + 1);
+    SUPERBLOCK.s_mtime.set(view, at, seconds >>> 0);
+    SUPERBLOCK.s_wtime.set(view, at, seconds >>> 0);
+    stampSuperblock(geometry, view, bytes);
+  }
+  journal.log.prepareForWriting({
+    is64bit: (geometry.incompat & INCOMPAT['64bit']) !== 0,
+    metadataCsum: geometry.metadataCsum,
+  });
+  return [{ kind: 'write', offsetBytes: nr * geometry.blockSize, bytes: home }];
+}
+
+/**
+ * Ends clean: everything home, the log empty, and only then the mark that asks for recovery taken away. Blocks the
+ * thread. Throws FsError if the device fails; the log then still holds what is not home.
+ */
+export function closeVolume(volume: Volume): void {
+  const { geometry, journal, device } = volume;
+  journal.flushAll();
+  if (journal.aborted !== null) throw journal.aborted;
+  if (!journal.markEmpty()) return;
+  const block = volume.superblock() as WritableBlock;
+  const at = geometry.superblockOffset;
+  const { s_feature_incompat, s_feature_ro_compat } = SUPERBLOCK;
+  s_feature_incompat.set(block.view, at, s_feature_incompat.get(block.view, at) & ~INCOMPAT.needs_recovery);
+  if (geometry.orphanFileInum !== 0 && orphanFileIsEmpty(volume)) {
+    s_feature_ro_compat.set(block.view, at, s_feature_ro_compat.get(block.view, at) & ~RO_COMPAT.orphan_present);
+  }
+  SUPERBLOCK.s_wtime.set(block.view, at, volume.env.now().seconds >>> 0);
+  stampSuperblock(geometry, block.view, block.bytes);
+  device.write(block.nr * geometry.blockSize, block.bytes);
+  device.flush();
+}
+
+/** True if an earlier error is recorded in the superblock. */
+export function hasRecordedError(volume: Volume): boolean {
+  const state = SUPERBLOCK.s_state.get(volume.superblock().view, volume.geometry.superblockOffset);
+  return (state & EXT4_ERROR_FS) !== 0;
+}

@@ -1,0 +1,40 @@
+/** Changes of the superblock that are not an inode's or a group's business: its checksum, and errors met. */
+import { crc32c } from '../codec/crc.js';
+import type { ReadBytes, WriteView } from '../codec/view.js';
+import type { CorruptionError } from '../errors.js';
+import { EXT4_ERROR_FS, SUPERBLOCK } from './format/superblock.js';
+import type { Geometry, Volume } from './volume.js';
+
+/** Stamps the superblock's checksum in a block that is written directly, outside a transaction. */
+export function stampSuperblock(geometry: Geometry, view: WriteView, bytes: ReadBytes): void {
+  if (!geometry.metadataCsum) return;
+  const at = geometry.superblockOffset;
+  SUPERBLOCK.s_checksum.set(view, at, crc32c(0xffffffff, bytes.subarray(at, at + SUPERBLOCK.s_checksum.offset)));
+}
+
+/** Records a corruption in the superblock, so that e2fsck looks at everything (save_error_info). */
+export function recordError(volume: Volume, error: CorruptionError): void {
+  if (volume.readOnly || volume.journal.aborted !== null) return;
+  volume.journal.run(1, (handle) => {
+    const block = handle.getWriteAccess(volume.superblock());
+    const { view } = block;
+    const at = volume.geometry.superblockOffset;
+    const seconds = volume.env.now().seconds >>> 0;
+    const count = SUPERBLOCK.s_error_count.get(view, at);
+    SUPERBLOCK.s_state.set(view, at, SUPERBLOCK.s_state.get(view, at) | EXT4_ERROR_FS);
+    SUPERBLOCK.s_error_count.set(view, at, count + 1);
+    SUPERBLOCK.s_last_error_time.set(view, at, seconds);
+    putText(block.bytes, at + SUPERBLOCK.s_last_error_func.offset, error.structure);
+    if (count === 0) {
+      SUPERBLOCK.s_first_error_time.set(view, at, seconds);
+      putText(block.bytes, at + SUPERBLOCK.s_first_error_func.offset, error.structure);
+    }
+    handle.dirtyMetadata(block);
+  });
+}
+
+/** A 32-byte text field: the place where kernel ext4 keeps a function's name. */
+function putText(bytes: Uint8Array, at: number, text: string): void {
+  bytes.fill(0, at, at + 32);
+  bytes.set(new TextEncoder().encode(text).subarray(0, 31), at);
+}

@@ -1,0 +1,280 @@
+/**
+ * One open filesystem (kernel: ext4_sb_info): its geometry, which never changes while it is open, and what every part
+ * of the engine needs: cache, journal, group descriptors, clock and randomness.
+ */
+import type { BlockDevice } from '../block/device.js';
+import { crc32c } from '../codec/crc.js';
+import type { ReadBytes, ReadView } from '../codec/view.js';
+import { CorruptionError } from '../errors.js';
+import type { BlockCache, BlockKind, CachedBlock } from '../jbd2/block-cache.js';
+import type { Journal } from '../jbd2/journal.js';
+import { type Tid, tidGeq } from '../jbd2/tid.js';
+import { COMPAT, INCOMPAT, RO_COMPAT } from './features.js';
+import { EXT2_MIN_DESC_SIZE } from './format/group-desc.js';
+import { EXT2_FLAGS_UNSIGNED_HASH, EXT4_SUPER_MAGIC, SUPERBLOCK } from './format/superblock.js';
+
+/** Wall-clock time split as inodes store it. */
+export interface Timestamp {
+  readonly seconds: number;
+  readonly nanoseconds: number;
+}
+
+/** What a deterministic run replaces. */
+export interface Environment {
+  now(): Timestamp;
+  /** Monotonic milliseconds. */
+  monotonicMs(): number;
+  /** A random unsigned 32-bit number. */
+  random32(): number;
+  /** Runs `action` after `delayMs`; returns what cancels it. */
+  schedule(delayMs: number, action: () => void): () => void;
+}
+
+/** Checked facts from the superblock that stay fixed while the filesystem is open. */
+export class Geometry {
+  readonly blockSize: number;
+  readonly blockBits: number;
+  readonly blocksCount: number;
+  readonly firstDataBlock: number;
+  readonly blocksPerGroup: number;
+  readonly groupCount: number;
+  readonly inodesPerGroup: number;
+  readonly inodesCount: number;
+  readonly inodeSize: number;
+  readonly inodesPerBlock: number;
+  readonly inodeTableBlocks: number;
+  readonly descSize: number;
+  readonly descsPerBlock: number;
+  readonly firstInode: number;
+  readonly reservedGdtBlocks: number;
+  /** Blocks in a flex group's pooled metadata are groups 2^n apart; 1 without flex_bg. */
+  readonly groupsPerFlex: number;
+  readonly compat: number;
+  readonly incompat: number;
+  readonly roCompat: number;
+  readonly metadataCsum: boolean;
+  /** uninit_bg without metadata_csum: group descriptors carry a crc16. */
+  readonly gdtCsum: boolean;
+  readonly csumSeed: number;
+  readonly uuid: Uint8Array;
+  readonly hashSeed: Uint8Array;
+  readonly hashVersion: number;
+  readonly hashUnsigned: boolean;
+  readonly wantExtraIsize: number;
+  readonly orphanFileInum: number;
+  readonly journalInum: number;
+
+  /**
+   * Reads and checks. `bytes` are the 1024 of the superblock; `deviceBytes` limits what they may claim.
+   * Throws CorruptionError. Feature bits are not judged here.
+   */
+  constructor(view: ReadView, bytes: ReadBytes, deviceBytes: number) {
+    const get = (field: { get(v: ReadView, b: number): number }) => field.get(view, 0);
+    const bad = (finding: string) => new CorruptionError('superblock', 'byte 1024', finding);
+    if (get(SUPERBLOCK.s_magic) !== EXT4_SUPER_MAGIC) throw bad('not an ext4 filesystem: the magic number is missing');
+    this.compat = get(SUPERBLOCK.s_feature_compat);
+    this.incompat = get(SUPERBLOCK.s_feature_incompat);
+    this.roCompat = get(SUPERBLOCK.s_feature_ro_compat);
+    const logBlockSize = get(SUPERBLOCK.s_log_block_size);
+    if (logBlockSize > 6) throw bad(`s_log_block_size is ${logBlockSize}`);
+    this.blockBits = 10 + logBlockSize;
+    this.blockSize = 1 << this.blockBits;
+    const has64bit = (this.incompat & INCOMPAT['64bit']) !== 0;
+    this.blocksCount =
+      get(SUPERBLOCK.s_blocks_count_lo) + (has64bit ? get(SUPERBLOCK.s_blocks_count_hi) * 0x1_0000_0000 : 0);
+    this.firstDataBlock = get(SUPERBLOCK.s_first_data_block);
+    if (this.firstDataBlock !== (this.blockSize === 1024 ? 1 : 0)) {
+      throw bad(`s_first_data_block is ${this.firstDataBlock}`);
+    }
+    if (this.blocksCount <= this.firstDataBlock + 8) throw bad(`s_blocks_count is ${this.blocksCount}`);
+    if (this.blocksCount * this.blockSize > deviceBytes) {
+      throw bad(
+        `the filesystem has ${this.blocksCount} blocks of ${this.blockSize} bytes, the device only ${deviceBytes} bytes: it is truncated`,
+      );
+    }
+    this.blocksPerGroup = get(SUPERBLOCK.s_blocks_per_group);
+    if (this.blocksPerGroup < 8 || this.blocksPerGroup > this.blockSize * 8 || this.blocksPerGroup % 8 !== 0) {
+      throw bad(`s_blocks_per_group is ${this.blocksPerGroup}`);
+    }
+    if ((this.roCompat & RO_COMPAT.bigalloc) === 0 && get(SUPERBLOCK.s_log_cluster_size) !== logBlockSize) {
+      throw bad(`s_log_cluster_size is ${get(SUPERBLOCK.s_log_cluster_size)}`);
+    }
+    this.inodesPerGroup = get(SUPERBLOCK.s_inodes_per_group);
+    if (this.inodesPerGroup === 0 || this.inodesPerGroup > this.blockSize * 8) {
+      throw bad(`s_inodes_per_group is ${this.inodesPerGroup}`);
+    }
+    const dynamicRev = get(SUPERBLOCK.s_rev_level) >= 1;
+    this.inodeSize = dynamicRev ? get(SUPERBLOCK.s_inode_size) : 128;
+    if (this.inodeSize < 128 || this.inodeSize > this.blockSize || (this.inodeSize & (this.inodeSize - 1)) !== 0) {
+      throw bad(`s_inode_size is ${this.inodeSize}`);
+    }
+    this.firstInode = dynamicRev ? get(SUPERBLOCK.s_first_ino) : 11;
+    if (this.firstInode < 11) throw bad(`s_first_ino is ${this.firstInode}`);
+    this.inodesPerBlock = this.blockSize / this.inodeSize;
+    this.inodeTableBlocks = Math.ceil(this.inodesPerGroup / this.inodesPerBlock);
+    this.groupCount = Math.ceil((this.blocksCount - this.firstDataBlock) / this.blocksPerGroup);
+    this.inodesCount = get(SUPERBLOCK.s_inodes_count);
+    if (this.inodesCount !== this.groupCount * this.inodesPerGroup) {
+      throw bad(`s_inodes_count is ${this.inodesCount}, the groups hold ${this.groupCount * this.inodesPerGroup}`);
+    }
+    const descSize = has64bit ? get(SUPERBLOCK.s_desc_size) : EXT2_MIN_DESC_SIZE;
+    if (descSize < (has64bit ? 64 : 32) || descSize > this.blockSize || (descSize & (descSize - 1)) !== 0) {
+      throw bad(`s_desc_size is ${descSize}`);
+    }
+    this.descSize = descSize;
+    this.descsPerBlock = this.blockSize / descSize;
+    this.reservedGdtBlocks = get(SUPERBLOCK.s_reserved_gdt_blocks);
+    const logFlex = get(SUPERBLOCK.s_log_groups_per_flex);
+    if (logFlex > 31) throw bad(`s_log_groups_per_flex is ${logFlex}`);
+    this.groupsPerFlex = (this.incompat & INCOMPAT.flex_bg) !== 0 ? 2 ** logFlex : 1;
+    this.metadataCsum = (this.roCompat & RO_COMPAT.metadata_csum) !== 0;
+    this.gdtCsum = !this.metadataCsum && (this.roCompat & RO_COMPAT.uninit_bg) !== 0;
+    this.uuid = SUPERBLOCK.s_uuid.of(bytes, 0).slice();
+    this.csumSeed =
+      (this.incompat & INCOMPAT.metadata_csum_seed) !== 0
+        ? get(SUPERBLOCK.s_checksum_seed)
+        : crc32c(0xffffffff, this.uuid);
+    if (this.metadataCsum) {
+      const type = get(SUPERBLOCK.s_checksum_type);
+      if (type !== 1) throw bad(`s_checksum_type is ${type}, only crc32c (1) exists`);
+      const sum = crc32c(0xffffffff, bytes.subarray(0, 0x3fc));
+      if (sum !== get(SUPERBLOCK.s_checksum)) {
+        throw new CorruptionError('superblock', 'byte 1024', 'its checksum does not match', 'EBADMSG');
+      }
+    }
+    this.hashSeed = SUPERBLOCK.s_hash_seed.of(bytes, 0).slice();
+    this.hashVersion = get(SUPERBLOCK.s_def_hash_version);
+    this.hashUnsigned = (get(SUPERBLOCK.s_flags) & EXT2_FLAGS_UNSIGNED_HASH) !== 0;
+    this.wantExtraIsize = Math.min(Math.max(get(SUPERBLOCK.s_want_extra_isize), 32), Math.max(0, this.inodeSize - 128));
+    this.orphanFileInum = (this.compat & COMPAT.orphan_file) !== 0 ? get(SUPERBLOCK.s_orphan_file_inum) : 0;
+    this.journalInum = (this.compat & COMPAT.has_journal) !== 0 ? get(SUPERBLOCK.s_journal_inum) : 0;
+  }
+
+  groupOf(block: number): number {
+    return Math.floor((block - this.firstDataBlock) / this.blocksPerGroup);
+  }
+
+  groupFirstBlock(group: number): number {
+    return this.firstDataBlock + group * this.blocksPerGroup;
+  }
+
+  /** Blocks in this group: fewer in the last one. */
+  groupBlocks(group: number): number {
+    return Math.min(this.blocksPerGroup, this.blocksCount - this.groupFirstBlock(group));
+  }
+
+  /** ext4_bg_has_super: groups that carry a superblock and descriptor copy. */
+  groupHasSuper(group: number): boolean {
+    if (group <= 1) return true;
+    if ((this.roCompat & RO_COMPAT.sparse_super) === 0) return true;
+    if (group % 2 === 0) return false;
+    for (const base of [3, 5, 7]) {
+      let power = base;
+      while (power < group) power *= base;
+      if (power === group) return true;
+    }
+    return false;
+  }
+
+  /** Blocks of group descriptors, each copy. */
+  get gdtBlocks(): number {
+    return Math.ceil(this.groupCount / this.descsPerBlock);
+  }
+
+  /** Block number that holds the primary superblock. */
+  get superblockBlock(): number {
+    return this.firstDataBlock;
+  }
+
+  /** Byte offset of the superblock inside that block. */
+  get superblockOffset(): number {
+    return this.blockSize === 1024 ? 0 : 1024;
+  }
+}
+
+const superblockKinds = new WeakMap<Geometry, BlockKind>();
+
+/** The superblock's checksum is sealed at commit like any other block's. */
+export function superblockKind(geometry: Geometry): BlockKind {
+  let kind = superblockKinds.get(geometry);
+  if (kind === undefined) {
+    kind = {
+      name: 'superblock',
+      beforeCommit(block) {
+        if (!geometry.metadataCsum) return;
+        const at = geometry.superblockOffset;
+        SUPERBLOCK.s_checksum.set(block.view, at, crc32c(0xffffffff, block.bytes.subarray(at, at + 0x3fc)));
+      },
+    };
+    superblockKinds.set(geometry, kind);
+  }
+  return kind;
+}
+
+export class Volume {
+  readonly device: BlockDevice;
+  readonly geometry: Geometry;
+  readonly cache: BlockCache;
+  readonly journal: Journal;
+  readonly env: Environment;
+  /** errors=remount-ro or an aborted journal end all writing. */
+  readOnly: boolean;
+  /** The last transaction that changed an inode: what an fsync of it waits for (i_sync_tid). */
+  private readonly changedIn = new Map<number, Tid>();
+  private readonly onError: (error: CorruptionError) => void;
+
+  constructor(parts: {
+    device: BlockDevice;
+    geometry: Geometry;
+    cache: BlockCache;
+    journal: Journal;
+    env: Environment;
+    readOnly: boolean;
+    /** errors= policy: called for every corruption met, before it is thrown on. */
+    onError: (error: CorruptionError) => void;
+  }) {
+    this.device = parts.device;
+    this.geometry = parts.geometry;
+    this.cache = parts.cache;
+    this.journal = parts.journal;
+    this.env = parts.env;
+    this.readOnly = parts.readOnly;
+    this.onError = parts.onError;
+  }
+
+  /** A metadata block, verified. Throws CorruptionError for a number outside the filesystem. */
+  read(nr: number, kind: BlockKind, owner = 0): CachedBlock {
+    if (nr < this.geometry.firstDataBlock || nr >= this.geometry.blocksCount) {
+      throw new CorruptionError(
+        kind.name,
+        `block ${nr}`,
+        `outside the filesystem of ${this.geometry.blocksCount} blocks`,
+      );
+    }
+    return this.cache.read(nr, kind, owner);
+  }
+
+  noteChanged(ino: number, tid: Tid): void {
+    this.changedIn.set(ino, tid);
+  }
+
+  /** The transaction an fsync of this inode has to wait for; undefined if nothing of it is uncommitted. */
+  lastChange(ino: number): Tid | undefined {
+    return this.changedIn.get(ino);
+  }
+
+  /** Forgets what transactions up to `tid`, now durable, have changed. */
+  forgetChangesUpTo(tid: Tid): void {
+    for (const [ino, changed] of this.changedIn) if (tidGeq(tid, changed)) this.changedIn.delete(ino);
+  }
+
+  /** The block that holds the superblock; the structure starts at `geometry.superblockOffset`. */
+  superblock(): CachedBlock {
+    return this.read(this.geometry.superblockBlock, superblockKind(this.geometry));
+  }
+
+  /** Tells the errors= policy about a corruption. */
+  reportCorruption(error: CorruptionError): void {
+    this.onError(error);
+  }
+}

@@ -1,0 +1,202 @@
+/**
+ * A handle: one atomic step of the filesystem inside the running transaction (handle_t). It runs in one synchronous
+ * piece. If the step throws, every block it changed is put back as it was, so that a refusal in the middle (ENOSPC,
+ * a corrupt block) leaves no half of an operation for the commit to log.
+ */
+import type { BlockCache, BlockKind, CachedBlock, WritableBlock } from './block-cache.js';
+import type { Journal } from './journal.js';
+import type { Transaction } from './transaction.js';
+
+/** How one block looked before this handle: enough to put it back. */
+interface Undo {
+  readonly block: CachedBlock;
+  /** The content; null for a block that was not in memory and was created here. */
+  readonly before: Uint8Array | null;
+  readonly kind: BlockKind;
+  readonly owner: number;
+  readonly slots: Uint8Array | null;
+  readonly transaction: Transaction | null;
+  readonly dirty: boolean;
+  readonly committedCopy: Uint8Array | null;
+}
+
+export class Handle {
+  private readonly journal: Journal;
+  private readonly cache: BlockCache;
+  transaction: Transaction;
+  /** Blocks this handle may still add to the transaction. */
+  credits: number;
+  /** Nesting: `Journal.run` inside a handle joins it. */
+  references = 1;
+
+  private readonly undo = new Map<number, Undo>();
+  private readonly undoActions: (() => void)[] = [];
+  private readonly commitActions: (() => void)[] = [];
+  private readonly revokedHere: number[] = [];
+  private readonly forgottenHere: CachedBlock[] = [];
+
+  constructor(journal: Journal, cache: BlockCache, transaction: Transaction, credits: number) {
+    this.journal = journal;
+    this.cache = cache;
+    this.transaction = transaction;
+    this.credits = credits;
+  }
+
+  /** Lets the caller change an existing block (jbd2_journal_get_write_access). Follow the change with dirtyMetadata. */
+  getWriteAccess(block: CachedBlock): WritableBlock {
+    if (!this.undo.has(block.nr)) this.remember(block, this.journal.takeCopy(block));
+    return block as WritableBlock;
+  }
+
+  /** A block being created: zeroed, its old content neither read nor kept (jbd2_journal_get_create_access). */
+  getCreateAccess(nr: number, kind: BlockKind, owner = 0): WritableBlock {
+    let block = this.cache.peek(nr);
+    if (block === undefined) {
+      block = this.cache.create(nr, kind, owner);
+      this.remember(block, null);
+      return block as WritableBlock;
+    }
+    const writable = this.getWriteAccess(block);
+    writable.kind = kind;
+    writable.owner = owner;
+    writable.slots = null;
+    writable.bytes.fill(0);
+    return writable;
+  }
+
+  /** The block's change belongs to the transaction and will be logged (jbd2_journal_dirty_metadata). */
+  dirtyMetadata(block: WritableBlock): void {
+    if (block.dirty && block.transaction === this.transaction) return;
+    const undo = this.undo.get(block.nr);
+    if (undo === undefined) throw new Error(`block ${block.nr} was dirtied without write access`);
+    this.join(block, undo);
+    block.dirty = true;
+    this.credits--;
+    this.transaction.blocks.set(block.nr, block);
+    this.transaction.forgotten.delete(block);
+    this.transaction.revoked.delete(block.nr);
+  }
+
+  /**
+   * The metadata block was freed: this transaction's copy is not logged, and if an earlier transaction still in the log
+   * holds it, a revoke record keeps replay from writing it over what the block is used for next (jbd2_journal_revoke).
+   */
+  revoke(nr: number): void {
+    const block = this.cache.peek(nr);
+    if (block === undefined) return;
+    // A block that is not in memory has no change left in the log: those are pinned until they are home.
+    if (block.checkpoint !== null && !this.transaction.revoked.has(nr)) {
+      this.transaction.revoked.add(nr);
+      this.revokedHere.push(nr);
+    }
+    this.forget(nr);
+  }
+
+  /** Takes a freed block out of the transaction without logging it (jbd2_journal_forget). */
+  forget(nr: number): void {
+    const block = this.cache.peek(nr);
+    if (block === undefined) return;
+    if (!this.undo.has(nr)) this.remember(block, this.journal.takeCopy(block));
+    this.join(block, this.undo.get(nr)!);
+    block.dirty = false;
+    this.transaction.blocks.delete(nr);
+    this.transaction.forgotten.add(block);
+    this.forgottenHere.push(block);
+  }
+
+  /** Undoes in-memory state if this handle fails. Actions run newest first. */
+  onRollback(action: () => void): void {
+    this.undoActions.push(action);
+  }
+
+  /** Runs after the transaction is durable; not at all if this handle fails. */
+  onCommit(action: () => void): void {
+    this.commitActions.push(action);
+  }
+
+  /**
+   * Makes room for `credits` more blocks: in this transaction if it can hold them, otherwise by ending this handle's
+   * part here and continuing in a new transaction (ext4_journal_ensure_credits). Returns true if it restarted: what was
+   * done so far is then a separate atomic step, so on-disk state must be consistent (or on the orphan list) at the call,
+   * and every block needs getWriteAccess again.
+   */
+  ensureCredits(credits: number): boolean {
+    if (this.credits >= credits) return false;
+    if (this.journal.canExtend(this, credits - this.credits)) {
+      this.credits = credits;
+      return false;
+    }
+    this.complete();
+    this.transaction = this.journal.restart(credits);
+    this.credits = credits;
+    return true;
+  }
+
+  /** Called by the journal when the outermost `run` returns, and at a restart. */
+  complete(): void {
+    for (const { block, before } of this.undo.values()) {
+      if (before !== null && block.committedCopy !== before) this.journal.returnCopy(before);
+    }
+    this.transaction.onCommit.push(...this.commitActions);
+    this.reset();
+  }
+
+  /** Called by the journal when the step threw: everything as it was when the handle (re)started. */
+  rollback(): void {
+    for (let i = this.undoActions.length - 1; i >= 0; i--) this.undoActions[i]();
+    for (const nr of this.revokedHere) this.transaction.revoked.delete(nr);
+    for (const block of this.forgottenHere) this.transaction.forgotten.delete(block);
+    for (const entry of this.undo.values()) this.putBack(entry);
+    this.reset();
+  }
+
+  private reset(): void {
+    this.undo.clear();
+    this.undoActions.length = 0;
+    this.commitActions.length = 0;
+    this.revokedHere.length = 0;
+    this.forgottenHere.length = 0;
+  }
+
+  private remember(block: CachedBlock, before: Uint8Array | null): void {
+    this.undo.set(block.nr, {
+      block,
+      before,
+      kind: block.kind,
+      owner: block.owner,
+      slots: block.slots === null ? null : block.slots.slice(),
+      transaction: block.transaction,
+      dirty: block.dirty,
+      committedCopy: block.committedCopy,
+    });
+  }
+
+  private join(block: CachedBlock, undo: Undo): void {
+    if (block.transaction === this.transaction) return;
+    block.transaction = this.transaction;
+    if (block.checkpoint !== null) block.committedCopy = undo.before;
+    this.cache.pin(block);
+  }
+
+  private putBack(undo: Undo): void {
+    const { block, before } = undo;
+    if (before === null) {
+      this.transaction.blocks.delete(block.nr);
+      block.transaction = null;
+      block.dirty = false;
+      this.cache.drop(block);
+      return;
+    }
+    (block.bytes as Uint8Array).set(before);
+    block.kind = undo.kind;
+    block.owner = undo.owner;
+    block.slots = undo.slots;
+    block.transaction = undo.transaction;
+    block.dirty = undo.dirty;
+    block.committedCopy = undo.committedCopy;
+    this.journal.returnCopy(before);
+    if (undo.dirty) this.transaction.blocks.set(block.nr, block);
+    else this.transaction.blocks.delete(block.nr);
+    this.cache.unpin(block);
+  }
+}

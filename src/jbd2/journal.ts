@@ -1,0 +1,542 @@
+/**
+ * The journal's public face (journal_t): handles join the running transaction, commits seal it and write it to the log,
+ * checkpoints bring it home.
+ *
+ *   RUNNING --seal()--> SEALED --finishCommit()--> COMMITTED --finishCheckpoint()--> FINISHED
+ *
+ * Invariants:
+ *  - at most one transaction runs and at most one is sealed and not yet committed;
+ *  - no block goes home before the transaction that changed it is durable in the log;
+ *  - log space is taken again only after the tail that leaves it behind is durable;
+ *  - abort is one-way: nothing is written to the log or home after it, so that the next mount replays what was
+ *    acknowledged and nothing else.
+ */
+import type { IoJob, IoStep } from '../block/device.js';
+import { FsError } from '../errors.js';
+import type { BlockCache, CachedBlock } from './block-cache.js';
+import { planCheckpoint } from './checkpoint.js';
+import { logBlocksFor, sealTransaction } from './commit.js';
+import { Handle } from './handle.js';
+import type { Log } from './log.js';
+import { type Tid, tidGeq, tidGt, tidNext } from './tid.js';
+import { Transaction } from './transaction.js';
+
+export interface JournalHooks {
+  /** Monotonic milliseconds. */
+  monotonicMs(): number;
+  /** Wall-clock time for commit blocks. */
+  now(): { seconds: number; nanoseconds: number };
+  /** Runs `action` after `delayMs`; returns what cancels it. */
+  schedule(delayMs: number, action: () => void): () => void;
+  /**
+   * Steps that must be durable before the first record reaches the log: the filesystem superblock says needs_recovery.
+   * Also marks the cached superblock, so that no later checkpoint clears the mark.
+   */
+  beforeFirstCommit(): IoStep[];
+  /** After a transaction is durable. */
+  committed(tid: Tid): void;
+  /** The journal has given up. Called once. */
+  aborted(error: FsError): void;
+}
+
+export interface JournalOptions {
+  /** Age at which a running transaction commits by itself. */
+  readonly commitIntervalMs: number;
+  /** Metadata not yet home that is kept in memory before a checkpoint begins. */
+  readonly checkpointBytes?: number;
+}
+
+interface Waiter {
+  readonly dataVersion: number;
+  readonly tell: (error: FsError | null) => void;
+}
+
+/** jbd2's JBD2_DEFAULT share of the log for one transaction. */
+const TRANSACTION_SHARE = 4;
+const DEFAULT_CHECKPOINT_BYTES = 64 << 20;
+/** Undo copies kept for the next handle. */
+const SPARE_COPIES = 64;
+
+export class Journal {
+  readonly log: Log;
+  private readonly cache: BlockCache;
+  private readonly hooks: JournalHooks;
+  private readonly commitIntervalMs: number;
+  private readonly checkpointBytes: number;
+  readonly maxTransactionBlocks: number;
+
+  private handle: Handle | null = null;
+  private running: Transaction | null = null;
+  private sealed: Transaction | null = null;
+  private commitJob: IoJob | null = null;
+  private checkpointJob: IoJob | null = null;
+  /** Committed, not yet checkpointed; the oldest first. */
+  private readonly committedTransactions: Transaction[] = [];
+  /** Every block whose `checkpoint` is set. */
+  private readonly pendingCheckpoint = new Set<CachedBlock>();
+  private nextTid: Tid;
+  private lastCommitted: Tid;
+  private cancelTimer: (() => void) | null = null;
+  private commitAgain = false;
+  private checkpointWanted = false;
+  private checkpointFailures = 0;
+  private failure: FsError | null = null;
+  /** The log and the superblocks say so: there may be something to replay. */
+  private begun = false;
+  private readonly spareCopies: Uint8Array[] = [];
+
+  /** Data I/O under way, by the number of the seal it started after. */
+  private readonly dataInFlight = new Map<number, number>();
+  private seals = 0;
+  private readonly deferredActions: { seal: number; actions: (() => void)[] }[] = [];
+  /** Counts data writes; what of them a flush has covered. */
+  private dataVersion = 0;
+  private flushedVersion = 0;
+  private flushJob: IoJob | null = null;
+  private readonly flushWaiters: Waiter[] = [];
+
+  constructor(log: Log, cache: BlockCache, hooks: JournalHooks, options: JournalOptions) {
+    this.log = log;
+    this.cache = cache;
+    this.hooks = hooks;
+    this.commitIntervalMs = options.commitIntervalMs;
+    this.checkpointBytes = options.checkpointBytes ?? DEFAULT_CHECKPOINT_BYTES;
+    this.maxTransactionBlocks = Math.floor(log.capacity / TRANSACTION_SHARE);
+    this.nextTid = log.superblock.sequence;
+    this.lastCommitted = (this.nextTid - 1) >>> 0;
+  }
+
+  /**
+   * Runs one atomic step. `credits` is the most blocks it may change. The step must be synchronous; if it throws, its
+   * changes are undone. Inside another step it joins that one. Throws FsError EROFS after an abort.
+   */
+  run<T>(credits: number, step: (handle: Handle) => T): T {
+    if (this.handle !== null) return step(this.handle);
+    if (this.failure !== null) throw new FsError('EROFS', this.failure.message);
+    const handle = new Handle(this, this.cache, this.reserve(credits), Math.min(credits, this.maxTransactionBlocks));
+    this.handle = handle;
+    try {
+      const result = step(handle);
+      if (result instanceof Promise) throw new Error('a journal step must not be asynchronous');
+      handle.complete();
+      return result;
+    } catch (error) {
+      handle.rollback();
+      throw error;
+    } finally {
+      this.handle = null;
+      this.afterStep();
+    }
+  }
+
+  /** The transaction that a change made now would belong to. */
+  get runningTid(): Tid {
+    return this.running?.tid ?? this.nextTid;
+  }
+
+  get aborted(): FsError | null {
+    return this.failure;
+  }
+
+  /** True while a step would have to wait for log I/O: callers that can should wait with {@link whenReady}. */
+  get congested(): boolean {
+    if (this.sealed === null && this.checkpointJob === null) return false;
+    const running = this.running?.blocks.size ?? 0;
+    return (
+      running >= this.maxTransactionBlocks * 0.75 ||
+      logBlocksFor(this.log, running + 128, 0) > this.log.freeBlocks * 0.75
+    );
+  }
+
+  /** Calls back when the commit or checkpoint under way is done. */
+  whenReady(tell: () => void): void {
+    this.readyWaiters.push(tell);
+  }
+  private readonly readyWaiters: (() => void)[] = [];
+
+  /** Calls back once transaction `tid` is durable, or with the error that prevents it. Never inside the call. */
+  whenCommitted(tid: Tid, tell: (error: FsError | null) => void): void {
+    if (this.failure !== null || tidGeq(this.lastCommitted, tid)) {
+      const { failure } = this;
+      queueMicrotask(() => tell(failure));
+      return;
+    }
+    if (this.sealed !== null && this.sealed.tid === tid) {
+      this.sealed.waiters.push(tell);
+      return;
+    }
+    if (this.running === null) {
+      queueMicrotask(() => tell(null));
+      return;
+    }
+    this.running.waiters.push(tell);
+    this.startCommit();
+  }
+
+  /** Calls back once every data write noted so far is durable. Never inside the call. */
+  whenDataFlushed(tell: (error: FsError | null) => void): void {
+    if (this.flushedVersion >= this.dataVersion) {
+      const { failure } = this;
+      queueMicrotask(() => tell(failure));
+      return;
+    }
+    this.flushWaiters.push({ dataVersion: this.dataVersion, tell });
+    this.startFlush();
+  }
+
+  /** File data was written to the device: the next fsync has something to flush. */
+  noteDataWrite(): void {
+    this.dataVersion++;
+  }
+
+  /** Data I/O that runs beside the engine begins; blocks freed from now on are not reused before {@link dataFinished}. */
+  dataStarted(): number {
+    this.dataInFlight.set(this.seals, (this.dataInFlight.get(this.seals) ?? 0) + 1);
+    return this.seals;
+  }
+
+  dataFinished(token: number): void {
+    const left = (this.dataInFlight.get(token) ?? 1) - 1;
+    if (left > 0) this.dataInFlight.set(token, left);
+    else this.dataInFlight.delete(token);
+    this.runDeferredActions();
+  }
+
+  /** Seals the running transaction and writes it to the log in the background. */
+  startCommit(): void {
+    if (this.failure !== null) return;
+    if (this.sealed !== null) {
+      this.commitAgain = true;
+      return;
+    }
+    const transaction = this.running;
+    if (transaction === null) return;
+    this.running = null;
+    this.disarmTimer();
+    if (transaction.blocks.size === 0 && transaction.revoked.size === 0) {
+      this.finishEmpty(transaction);
+      return;
+    }
+    this.submitCommit(transaction);
+  }
+
+  /** Everything changed so far is durable and home when this returns; blocks the thread. For close, and a full log. */
+  flushAll(): void {
+    this.commitNow();
+    this.checkpointNow();
+  }
+
+  /** Commits what is running; blocks the thread until it is durable. */
+  commitNow(): void {
+    this.waitForCommit();
+    this.startCommit();
+    this.waitForCommit();
+  }
+
+  /** Everything home: the log is empty but not marked so. */
+  checkpointNow(): void {
+    this.waitForCommit();
+    this.checkpointJob?.wait();
+    this.startCheckpoint();
+    this.checkpointJob?.wait();
+  }
+
+  /** Begins a checkpoint as soon as no commit is under way. */
+  requestCheckpoint(): void {
+    this.checkpointWanted = true;
+    if (this.sealed === null) this.startCheckpoint();
+  }
+
+  /** What is not home yet. */
+  get pendingBlocks(): number {
+    return this.pendingCheckpoint.size;
+  }
+
+  /**
+   * Marks the log empty, after {@link flushAll}. Returns false if nothing was ever logged, so that nothing need be
+   * written. The caller clears needs_recovery afterwards.
+   */
+  markEmpty(): boolean {
+    if (!this.begun) return false;
+    if (this.failure !== null || this.committedTransactions.length > 0) throw new Error('the log is not empty');
+    this.log.superblock.setTail(this.nextTid, 0);
+    this.writeNow([this.log.superblockStep(), { kind: 'flush' }]);
+    this.begun = false;
+    return true;
+  }
+
+  /**
+   * Gives up: nothing is logged or written home from here on. The errno is kept in the journal superblock, where the
+   * next mount finds it (jbd2_journal_abort).
+   */
+  abort(error: FsError): void {
+    if (this.failure !== null) return;
+    this.failure = error;
+    this.disarmTimer();
+    try {
+      this.log.superblock.setErrno(-error.errno);
+      if (this.begun) this.writeNow([this.log.superblockStep(), { kind: 'flush' }]);
+    } catch {
+      // The device that made us give up need not take this write either; the log itself is what counts.
+    }
+    for (const transaction of [this.running, this.sealed]) {
+      if (transaction !== null) for (const tell of transaction.waiters.splice(0)) queueMicrotask(() => tell(error));
+    }
+    for (const { tell } of this.flushWaiters.splice(0)) queueMicrotask(() => tell(error));
+    this.tellReady();
+    this.hooks.aborted(error);
+  }
+
+  /** Something was logged, or will be, since the log was last marked empty. */
+  get hasWork(): boolean {
+    return this.begun || (this.running !== null && !this.running.empty);
+  }
+
+  /** A journal that takes no steps: the filesystem is read-only. */
+  disable(): void {
+    this.failure = new FsError('EROFS', 'the filesystem is read-only');
+  }
+
+  // For handles
+
+  takeCopy(block: CachedBlock): Uint8Array {
+    const copy = this.spareCopies.pop() ?? new Uint8Array(this.log.blockSize);
+    copy.set(block.bytes as Uint8Array);
+    return copy;
+  }
+
+  returnCopy(copy: Uint8Array): void {
+    if (this.spareCopies.length < SPARE_COPIES) this.spareCopies.push(copy);
+  }
+
+  canExtend(handle: Handle, more: number): boolean {
+    const wanted = handle.transaction.blocks.size + handle.credits + more;
+    return (
+      wanted <= this.maxTransactionBlocks &&
+      logBlocksFor(this.log, wanted, handle.transaction.revoked.size) <= this.log.freeBlocks
+    );
+  }
+
+  /** The part of a handle done so far stays in its transaction; the rest gets room in a new one. */
+  restart(credits: number): Transaction {
+    return this.reserve(Math.min(credits, this.maxTransactionBlocks));
+  }
+
+  /** The running transaction with room for `credits` more blocks, in it and in the log. */
+  private reserve(creditsAsked: number): Transaction {
+    const credits = Math.min(creditsAsked, this.maxTransactionBlocks);
+    if (this.running !== null && this.running.blocks.size + credits > this.maxTransactionBlocks) {
+      this.waitForCommit();
+      this.startCommit();
+    }
+    const needed = () =>
+      logBlocksFor(this.log, (this.running?.blocks.size ?? 0) + credits, this.running?.revoked.size ?? 0);
+    if (needed() > this.log.freeBlocks) {
+      // The log is full: what is committed goes home first, then, if that is not enough, what is running as well.
+      this.checkpointNow();
+      if (needed() > this.log.freeBlocks) this.flushAll();
+      if (this.failure !== null) throw new FsError('EROFS', 'the journal was aborted');
+      if (needed() > this.log.freeBlocks) {
+        this.abort(new FsError('EIO', 'the log is full and its blocks cannot be written home'));
+        throw new FsError('EROFS', 'the journal was aborted');
+      }
+    }
+    if (this.running === null) {
+      this.running = new Transaction(this.nextTid, this.hooks.monotonicMs());
+      this.nextTid = tidNext(this.nextTid);
+    }
+    return this.running;
+  }
+
+  private afterStep(): void {
+    const { running } = this;
+    if (running === null || this.failure !== null) return;
+    if (running.blocks.size >= this.maxTransactionBlocks / 2) this.startCommit();
+    else if (this.cancelTimer === null && !running.empty) {
+      this.cancelTimer = this.hooks.schedule(this.commitIntervalMs, () => {
+        this.cancelTimer = null;
+        this.startCommit();
+      });
+    }
+  }
+
+  private disarmTimer(): void {
+    this.cancelTimer?.();
+    this.cancelTimer = null;
+  }
+
+  private submitCommit(transaction: Transaction): void {
+    this.sealed = transaction;
+    this.seals++;
+    const steps: IoStep[] = [];
+    if (!this.begun) {
+      steps.push(...this.hooks.beforeFirstCommit());
+      this.log.superblock.setTail(transaction.tid, this.log.head);
+      steps.push(this.log.superblockStep(), { kind: 'flush' });
+      this.begun = true;
+    }
+    steps.push(...sealTransaction(this.log, transaction, this.hooks.now()));
+    this.moveToCheckpoint(transaction);
+    const covered = this.dataVersion;
+    this.commitJob = this.log.device.submit(steps, (error) => {
+      this.commitJob = null;
+      if (this.failure !== null) {
+        this.sealed = null;
+      } else if (error !== null) {
+        this.abort(error);
+        this.sealed = null;
+      } else {
+        this.flushedVersion = Math.max(this.flushedVersion, covered);
+        this.finishCommit(transaction);
+      }
+    });
+  }
+
+  /** The sealed content is what the next checkpoint writes; changes from here on belong to the next transaction. */
+  private moveToCheckpoint(transaction: Transaction): void {
+    for (const block of transaction.blocks.values()) {
+      block.transaction = null;
+      block.dirty = false;
+      if (block.committedCopy !== null) {
+        this.returnCopy(block.committedCopy);
+        block.committedCopy = null;
+      }
+      block.checkpoint = transaction;
+      this.pendingCheckpoint.add(block);
+    }
+  }
+
+  private finishCommit(transaction: Transaction): void {
+    this.sealed = null;
+    transaction.state = 'COMMITTED';
+    this.lastCommitted = transaction.tid;
+    this.committedTransactions.push(transaction);
+    this.dropForgotten(transaction);
+    transaction.blocks.clear();
+    this.hooks.committed(transaction.tid);
+    this.deferredActions.push({ seal: this.seals, actions: transaction.onCommit });
+    this.runDeferredActions();
+    for (const tell of transaction.waiters) tell(null);
+    this.afterCommit();
+  }
+
+  /** Nothing changed, but someone waits or cleans up: everything before it is durable already. */
+  private finishEmpty(transaction: Transaction): void {
+    transaction.state = 'FINISHED';
+    // The log must not miss a tid: replay would end at the gap.
+    this.nextTid = transaction.tid;
+    this.dropForgotten(transaction);
+    this.deferredActions.push({ seal: this.seals, actions: transaction.onCommit });
+    this.runDeferredActions();
+    for (const tell of transaction.waiters) queueMicrotask(() => tell(null));
+  }
+
+  private afterCommit(): void {
+    this.tellReady();
+    const again = this.commitAgain || (this.running !== null && this.running.waiters.length > 0);
+    this.commitAgain = false;
+    if (this.checkpointWanted || this.checkpointDue()) this.startCheckpoint();
+    if (again) this.startCommit();
+  }
+
+  private checkpointDue(): boolean {
+    return (
+      this.pendingCheckpoint.size * this.log.blockSize > this.checkpointBytes ||
+      this.log.freeBlocks < this.log.capacity / 2
+    );
+  }
+
+  private startCheckpoint(): void {
+    if (this.checkpointJob !== null || this.failure !== null) return;
+    this.checkpointWanted = false;
+    if (this.committedTransactions.length === 0) return;
+    const transactions = [...this.committedTransactions];
+    const last = transactions[transactions.length - 1];
+    const plan = planCheckpoint(this.log, transactions, this.pendingCheckpoint, tidNext(last.tid));
+    this.checkpointJob = this.log.device.submit(plan.steps, (error) => {
+      this.checkpointJob = null;
+      if (this.failure !== null) return;
+      if (error !== null) {
+        // The log keeps everything; the tail on disk is the old one or the new one, and both are right.
+        this.checkpointFailures++;
+        if (this.checkpointFailures > 1) this.abort(error);
+        this.tellReady();
+        return;
+      }
+      this.checkpointFailures = 0;
+      this.log.superblock.setTail(plan.nextTid, plan.tail);
+      this.committedTransactions.splice(0, transactions.length);
+      for (const transaction of transactions) transaction.state = 'FINISHED';
+      for (const block of plan.blocks) {
+        // A block sealed again meanwhile waits for the next checkpoint.
+        if (block.checkpoint !== null && tidGt(block.checkpoint.tid, last.tid)) continue;
+        this.releaseFromCheckpoint(block);
+      }
+      this.log.freeBlocks += plan.logBlocks;
+      this.tellReady();
+    });
+  }
+
+  private releaseFromCheckpoint(block: CachedBlock): void {
+    block.checkpoint = null;
+    if (block.committedCopy !== null) {
+      this.returnCopy(block.committedCopy);
+      block.committedCopy = null;
+    }
+    this.pendingCheckpoint.delete(block);
+    this.cache.unpin(block);
+  }
+
+  /** Freed blocks leave memory: their home may belong to file data from now on and must not be written. */
+  private dropForgotten(transaction: Transaction): void {
+    for (const block of transaction.forgotten) {
+      if (block.transaction !== transaction) continue;
+      block.transaction = null;
+      block.checkpoint = null;
+      block.committedCopy = null;
+      this.pendingCheckpoint.delete(block);
+      this.cache.drop(block);
+    }
+    transaction.forgotten.clear();
+  }
+
+  /** Actions of a commit wait for data I/O that began before its seal: it may still touch blocks freed there. */
+  private runDeferredActions(): void {
+    while (this.deferredActions.length > 0) {
+      const { seal, actions } = this.deferredActions[0];
+      for (const started of this.dataInFlight.keys()) if (started < seal) return;
+      this.deferredActions.shift();
+      for (const action of actions) action();
+    }
+  }
+
+  private startFlush(): void {
+    if (this.flushJob !== null) return;
+    const covered = this.dataVersion;
+    this.flushJob = this.log.device.submit([{ kind: 'flush' }], (error) => {
+      this.flushJob = null;
+      if (error === null) this.flushedVersion = Math.max(this.flushedVersion, covered);
+      const waiters = this.flushWaiters.splice(0);
+      for (const waiter of waiters) {
+        if (error !== null || waiter.dataVersion <= this.flushedVersion) waiter.tell(error);
+        else this.flushWaiters.push(waiter);
+      }
+      if (this.flushWaiters.length > 0) this.startFlush();
+    });
+  }
+
+  private waitForCommit(): void {
+    while (this.commitJob !== null) this.commitJob.wait();
+  }
+
+  private writeNow(steps: readonly IoStep[]): void {
+    for (const step of steps) {
+      if (step.kind === 'flush') this.log.device.flush();
+      else this.log.device.write(step.offsetBytes, step.bytes);
+    }
+  }
+
+  private tellReady(): void {
+    for (const tell of this.readyWaiters.splice(0)) tell();
+  }
+}

@@ -1,0 +1,90 @@
+/**
+ * The log as a ring of blocks [first, end): where its blocks lie on the device, how much of it is free, and the journal
+ * superblock that says where its tail is.
+ */
+import type { BlockDevice, IoStep } from '../block/device.js';
+import type { JournalSuperblock } from './journal-superblock.js';
+import { RecordShape } from './record-writer.js';
+import type { Tid } from './tid.js';
+
+export class Log {
+  readonly device: BlockDevice;
+  readonly superblock: JournalSuperblock;
+  readonly blockSize: number;
+  /** Filesystem block of each log block (jbd2's bmap). */
+  private readonly blockMap: Float64Array;
+  /** How records are laid out; fixed by {@link prepareForWriting}. */
+  shape: RecordShape;
+  /** Log block that the next transaction starts at. */
+  head: number;
+  /** Blocks not held by a transaction that replay would need. */
+  freeBlocks: number;
+
+  /** An empty log: recovery has run, or the log was clean. */
+  constructor(device: BlockDevice, superblock: JournalSuperblock, blockMap: Float64Array) {
+    this.device = device;
+    this.superblock = superblock;
+    this.blockSize = superblock.blockSize;
+    this.blockMap = blockMap;
+    this.shape = new RecordShape(superblock);
+    this.head = superblock.first;
+    this.freeBlocks = this.capacity;
+  }
+
+  /** Sets the features this program writes; only while the log is empty. */
+  prepareForWriting(filesystem: { is64bit: boolean; metadataCsum: boolean }): void {
+    this.superblock.prepareForWriting(filesystem);
+    this.shape = new RecordShape(this.superblock);
+  }
+
+  get capacity(): number {
+    return this.superblock.end - this.superblock.first;
+  }
+
+  /** Takes `count` blocks at the head; returns the first. The caller has checked `freeBlocks`. */
+  take(count: number): number {
+    if (count > this.freeBlocks) throw new Error(`the log has ${this.freeBlocks} free blocks, ${count} were taken`);
+    const start = this.head;
+    this.head = this.wrap(this.head + count);
+    this.freeBlocks -= count;
+    return start;
+  }
+
+  wrap(logBlock: number): number {
+    const { end } = this.superblock;
+    return logBlock >= end ? logBlock - this.capacity : logBlock;
+  }
+
+  /** Writes for `bytes` (whole blocks) laid out from log block `start` on: one for each run contiguous on the device. */
+  writeSteps(start: number, bytes: Uint8Array): IoStep[] {
+    const steps: IoStep[] = [];
+    const count = bytes.length / this.blockSize;
+    let done = 0;
+    while (done < count) {
+      const firstFsBlock = this.blockMap[this.wrap(start + done)];
+      let run = 1;
+      while (done + run < count && this.blockMap[this.wrap(start + done + run)] === firstFsBlock + run) run++;
+      steps.push({
+        kind: 'write',
+        offsetBytes: firstFsBlock * this.blockSize,
+        bytes: bytes.subarray(done * this.blockSize, (done + run) * this.blockSize),
+      });
+      done += run;
+    }
+    return steps;
+  }
+
+  /** A write of the journal superblock as it is now: its content is copied. */
+  superblockStep(): IoStep {
+    return { kind: 'write', offsetBytes: this.blockMap[0] * this.blockSize, bytes: this.superblock.bytes.slice() };
+  }
+
+  /** A write of the journal superblock with another tail; what is in memory keeps the old one until that is durable. */
+  tailStep(sequence: Tid, start: number): IoStep {
+    const { sequence: oldSequence, start: oldStart } = this.superblock;
+    this.superblock.setTail(sequence, start);
+    const step = this.superblockStep();
+    this.superblock.setTail(oldSequence, oldStart);
+    return step;
+  }
+}

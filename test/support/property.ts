@@ -1,0 +1,16 @@
+import fc from 'fast-check';
+
+/**
+ * Runs a property; a failure prints seed and path and how to run it again. EXT4D_SEED and EXT4D_PATH repeat one.
+ */
+export function checkProperty<T>(property: fc.IPropertyWithHooks<T>, parameters: fc.Parameters<T> = {}): void {
+  const { EXT4D_SEED: seed, EXT4D_PATH: path } = process.env;
+  const result = fc.check(property, {
+    ...parameters,
+    ...(seed === undefined ? {} : { seed: Number(seed) }),
+    ...(path === undefined ? {} : { path }),
+  }) as fc.RunDetails<T>;
+  if (!result.failed) return;
+  const again = `EXT4D_SEED=${result.seed} EXT4D_PATH=${result.counterexamplePath} npm test`;
+  throw new Error(`${fc.defaultReportMessage(result)}\nTo run it again: ${again}`);
+}
