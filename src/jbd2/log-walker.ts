@@ -5,10 +5,10 @@
  */
 import type { BlockDevice } from '../block/device.js';
 import { type ReadView, readView } from '../codec/view.js';
-import { CorruptionError } from '../errors.js';
 import { type BlockTag, decodeTags, tailMatches } from './descriptor-block.js';
 import { BlockType, JBD2_MAGIC, JOURNAL_HEADER } from './format.js';
 import type { JournalSuperblock } from './journal-superblock.js';
+import { RecordShape } from './record-writer.js';
 import type { Tid } from './tid.js';
 
 /** A log on a device: what recovery and the `journal` command read. */
@@ -34,7 +34,7 @@ export type LogRecord =
 
 export class LogWalker {
   readonly source: LogSource;
-  readonly seed: number;
+  readonly shape: RecordShape;
   /** Log block that is read next. */
   position: number;
   /** Why {@link next} returned null. */
@@ -45,19 +45,19 @@ export class LogWalker {
 
   constructor(source: LogSource, start: number) {
     this.source = source;
-    this.seed = source.superblock.seed;
+    this.shape = new RecordShape(source.superblock);
     this.position = start;
     this.capacity = source.superblock.end - source.superblock.first;
   }
 
   /**
    * The record at the current position if it belongs to `tid`; null, with the reason in {@link end}, if it does not.
-   * Leaves the position after it; after a descriptor that is the first block it names. Throws CorruptionError when the
-   * records go round the whole ring without an end.
+   * Leaves the position after it; after a descriptor that is the first block it names.
    */
   next(tid: Tid): LogRecord | null {
     if (this.passed >= this.capacity) {
-      throw new CorruptionError('log', `log block ${this.position}`, `transaction ${tid} goes round the whole log`);
+      this.end = 'the record that the log starts with';
+      return null;
     }
     const logBlock = this.position;
     const bytes = this.read(logBlock);
@@ -77,12 +77,12 @@ export class LogWalker {
   }
 
   private decode(base: RecordBase): LogRecord | null {
-    const { superblock } = this.source;
+    const { shape } = this;
     const type = JOURNAL_HEADER.h_blocktype.get(base.view, 0);
-    const sound = () => tailMatches(superblock, this.seed, base.bytes, base.view);
+    const sound = () => tailMatches(shape, base.bytes, base.view);
     switch (type) {
       case BlockType.DESCRIPTOR:
-        return { ...base, kind: 'descriptor', tags: decodeTags(superblock, base.view), sound: sound() };
+        return { ...base, kind: 'descriptor', tags: decodeTags(shape, base.view), sound: sound() };
       case BlockType.REVOKE:
         return { ...base, kind: 'revoke', sound: sound() };
       case BlockType.COMMIT:

@@ -117,7 +117,7 @@ class Scan {
   private commitMatches(record: LogRecord, commit: CommitBlock): boolean {
     const { superblock } = this.walker.source;
     if (superblock.commitChecksum) return transactionChecksumMatches(commit, this.crc32);
-    return !superblock.checksummed || commitBlockMatches(this.walker.seed, record.bytes, record.view);
+    return !superblock.checksummed || commitBlockMatches(this.walker.shape.seed, record.bytes, record.view);
   }
 
   private corrupt(place: string, finding: string): CorruptionError {
@@ -153,9 +153,9 @@ export function scan(source: LogSource): RecoveryInfo {
 
 /** PASS_REVOKE: what later transactions freed. Throws CorruptionError for a malformed revoke block. */
 export function revoke(source: LogSource, info: RecoveryInfo): void {
-  forEachRecord(source, info, (record) => {
+  forEachRecord(source, info, (record, walker) => {
     if (record.kind !== 'revoke') return;
-    for (const block of decodeRevokes(source.superblock, record.view, record.logBlock)) {
+    for (const block of decodeRevokes(walker.shape, record.view, record.logBlock)) {
       info.revokes.set(block, record.tid);
     }
   });
@@ -179,7 +179,7 @@ export function replay(source: LogSource, info: RecoveryInfo): void {
         return;
       }
       const place = `log block ${logBlock}`;
-      if (!tagChecksumMatches(superblock, walker.seed, record.tid, tag, walker.read(logBlock, content))) {
+      if (!tagChecksumMatches(walker.shape, record.tid, tag, walker.read(logBlock, content))) {
         throw new CorruptionError(
           'logged block',
           place,
