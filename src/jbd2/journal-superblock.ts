@@ -45,6 +45,9 @@ export class JournalSuperblock {
     if (this.first === 0 || this.first >= this.maxLen) throw bad(`s_first is ${this.first}`);
     if (this.start !== 0 && (this.start < this.first || this.start >= this.maxLen))
       throw bad(`s_start is ${this.start}`);
+    if (this.version === 2 && get(JOURNAL_SUPERBLOCK.s_feature_ro_compat) !== 0) {
+      throw new UnsupportedError('the journal has an unknown read-only feature; a newer e2fsck may know it');
+    }
     const unknown = this.incompat & ~KNOWN_INCOMPAT;
     if (unknown !== 0) {
       throw new UnsupportedError(
@@ -52,6 +55,7 @@ export class JournalSuperblock {
       );
     }
     if (this.hasIncompat('CSUM_V2') && this.hasIncompat('CSUM_V3')) throw bad('checksum v2 and v3 are both set');
+    if (this.checksummed && this.commitChecksum) throw bad('checksum v1 is set beside v2 or v3');
     if (this.checksummed && get(JOURNAL_SUPERBLOCK.s_checksum_type) !== 4) {
       throw bad(`s_checksum_type is ${get(JOURNAL_SUPERBLOCK.s_checksum_type)}, only crc32c (4) exists`);
     }

@@ -202,6 +202,11 @@ export class Journal {
     this.runDeferredActions();
   }
 
+  /** No data I/O is under way beside the engine. */
+  get dataIdle(): boolean {
+    return this.dataInFlight.size === 0;
+  }
+
   /** Seals the running transaction and writes it to the log in the background. */
   startCommit(): void {
     if (this.failure !== null) return;

@@ -1,0 +1,135 @@
+#include "channel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "args.h"
+#include "modules.h"
+#include "state.h"
+
+namespace ext4d {
+
+int Pollers::Start(int fd, Napi::Function callback) {
+  if (pollers_.count(fd) != 0) return -EEXIST;
+  auto* poller = new Poller{{}, env_, Napi::Persistent(callback)};
+  int status = uv_poll_init(loop_, &poller->handle, fd);
+  if (status != 0) {
+    delete poller;
+    return status;
+  }
+  poller->handle.data = poller;
+  pollers_.emplace(fd, poller);
+  return uv_poll_start(&poller->handle, UV_READABLE, Ready);
+}
+
+int Pollers::Pause(int fd, bool paused) {
+  auto it = pollers_.find(fd);
+  if (it == pollers_.end()) return -EBADF;
+  uv_poll_t* handle = &it->second->handle;
+  return paused ? uv_poll_stop(handle) : uv_poll_start(handle, UV_READABLE, Ready);
+}
+
+void Pollers::Stop(int fd) {
+  auto it = pollers_.find(fd);
+  if (it == pollers_.end()) return;
+  Poller* poller = it->second;
+  pollers_.erase(it);
+  poller->callback.Reset();
+  uv_poll_stop(&poller->handle);
+  uv_close(reinterpret_cast<uv_handle_t*>(&poller->handle),
+           [](uv_handle_t* handle) { delete static_cast<Poller*>(handle->data); });
+}
+
+void Pollers::StopAll() {
+  while (!pollers_.empty()) Stop(pollers_.begin()->first);
+}
+
+// A connection that has ended shows as an error here; the read that follows learns ENODEV.
+void Pollers::Ready(uv_poll_t* handle, int status, int events) {
+  auto* poller = static_cast<Poller*>(handle->data);
+  if (!poller->callback.IsEmpty()) CallJs(poller->env, poller->callback);
+}
+
+namespace {
+
+Napi::Value Answer(Napi::Env env, double result) { return Napi::Number::New(env, result); }
+
+// openFuse() -> fd of a new, unmounted connection
+Napi::Value OpenFuse(const Napi::CallbackInfo& info) {
+  int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+  return Answer(info.Env(), fd < 0 ? -errno : fd);
+}
+
+// pollStart(fd, callback): calls back whenever `fd` can be read, or has failed
+Napi::Value PollStart(const Napi::CallbackInfo& info) {
+  int fd;
+  if (!FdArg(info, 0, &fd)) return info.Env().Undefined();
+  if (!info[1].IsFunction()) return Refuse(info.Env(), "expected a function");
+  return Answer(info.Env(), StateOf(info.Env())->pollers.Start(fd, info[1].As<Napi::Function>()));
+}
+
+// pollPause(fd, paused)
+Napi::Value PollPause(const Napi::CallbackInfo& info) {
+  int fd;
+  if (!FdArg(info, 0, &fd)) return info.Env().Undefined();
+  return Answer(info.Env(), StateOf(info.Env())->pollers.Pause(fd, info[1].ToBoolean().Value()));
+}
+
+// pollStop(fd): before the fd is closed
+Napi::Value PollStop(const Napi::CallbackInfo& info) {
+  int fd;
+  if (!FdArg(info, 0, &fd)) return info.Env().Undefined();
+  StateOf(info.Env())->pollers.Stop(fd);
+  return info.Env().Undefined();
+}
+
+// fuseRead(fd, slot) -> length of the request now in `slot`, 0 = none waiting
+Napi::Value FuseRead(const Napi::CallbackInfo& info) {
+  int fd;
+  Bytes slot;
+  if (!FdArg(info, 0, &fd) || !BytesArg(info, 1, &slot)) return info.Env().Undefined();
+  for (;;) {
+    ssize_t got = read(fd, slot.data, slot.length);
+    if (got >= 0) return Answer(info.Env(), static_cast<double>(got));
+    // ENOENT: the request was interrupted before it could be read.
+    if (errno == EINTR || errno == ENOENT) continue;
+    return Answer(info.Env(), errno == EAGAIN ? 0 : -errno);
+  }
+}
+
+// fuseWrite(fd, reply, offset, length)
+Napi::Value FuseWrite(const Napi::CallbackInfo& info) {
+  int fd;
+  Bytes reply;
+  if (!FdArg(info, 0, &fd) || !SliceArg(info, 1, &reply)) return info.Env().Undefined();
+  ssize_t put = write(fd, reply.data, reply.length);
+  return Answer(info.Env(), put < 0 ? -errno : 0);
+}
+
+// fuseWritev(fd, header, offset, length, payload, offset, length)
+Napi::Value FuseWritev(const Napi::CallbackInfo& info) {
+  int fd;
+  Bytes header, payload;
+  if (!FdArg(info, 0, &fd) || !SliceArg(info, 1, &header) || !SliceArg(info, 4, &payload)) {
+    return info.Env().Undefined();
+  }
+  struct iovec vectors[2] = {{header.data, header.length}, {payload.data, payload.length}};
+  ssize_t put = writev(fd, vectors, payload.length > 0 ? 2 : 1);
+  return Answer(info.Env(), put < 0 ? -errno : 0);
+}
+
+}  // namespace
+
+void RegisterChannel(Napi::Env env, Napi::Object exports) {
+  exports.Set("openFuse", Napi::Function::New<OpenFuse>(env, "openFuse"));
+  exports.Set("pollStart", Napi::Function::New<PollStart>(env, "pollStart"));
+  exports.Set("pollPause", Napi::Function::New<PollPause>(env, "pollPause"));
+  exports.Set("pollStop", Napi::Function::New<PollStop>(env, "pollStop"));
+  exports.Set("fuseRead", Napi::Function::New<FuseRead>(env, "fuseRead"));
+  exports.Set("fuseWrite", Napi::Function::New<FuseWrite>(env, "fuseWrite"));
+  exports.Set("fuseWritev", Napi::Function::New<FuseWritev>(env, "fuseWritev"));
+}
+
+}  // namespace ext4d

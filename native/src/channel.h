@@ -1,0 +1,35 @@
+// Waiting for requests on /dev/fuse with the event loop.
+#pragma once
+
+#include <napi.h>
+#include <uv.h>
+
+#include <unordered_map>
+
+namespace ext4d {
+
+class Pollers {
+ public:
+  Pollers(Napi::Env env, uv_loop_t* loop) : env_(env), loop_(loop) {}
+
+  // 0 or -errno.
+  int Start(int fd, Napi::Function callback);
+  int Pause(int fd, bool paused);
+  void Stop(int fd);
+  void StopAll();
+
+ private:
+  struct Poller {
+    uv_poll_t handle;
+    Napi::Env env;
+    Napi::FunctionReference callback;
+  };
+
+  static void Ready(uv_poll_t* handle, int status, int events);
+
+  Napi::Env env_;
+  uv_loop_t* loop_;
+  std::unordered_map<int, Poller*> pollers_;
+};
+
+}  // namespace ext4d

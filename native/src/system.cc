@@ -1,0 +1,50 @@
+// What a daemon needs of the system besides I/O.
+#include <errno.h>
+#include <fcntl.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "args.h"
+#include "modules.h"
+
+namespace ext4d {
+namespace {
+
+// syslog(priority, line): 3 = error, 4 = warning, 5 = notice, 6 = info
+Napi::Value Syslog(const Napi::CallbackInfo& info) {
+  double priority;
+  std::string line;
+  if (!IntegerArg(info, 0, 0, 7, &priority) || !StringArg(info, 1, &line)) return info.Env().Undefined();
+  static bool opened = false;
+  if (!opened) {
+    openlog("ext4d", LOG_PID | LOG_NDELAY, LOG_DAEMON);
+    opened = true;
+  }
+  syslog(LOG_DAEMON | static_cast<int>(priority), "%s", line.c_str());
+  return info.Env().Undefined();
+}
+
+// detachStdio(): descriptors 0 to 2 become /dev/null, so that nobody waits for the daemon to close them
+Napi::Value DetachStdio(const Napi::CallbackInfo& info) {
+  int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (null_fd < 0) return Napi::Number::New(info.Env(), -errno);
+  for (int fd = 0; fd <= 2; fd++) dup2(null_fd, fd);
+  if (null_fd > 2) close(null_fd);
+  return Napi::Number::New(info.Env(), 0);
+}
+
+// setsid(): leaves the terminal's session
+Napi::Value Setsid(const Napi::CallbackInfo& info) {
+  pid_t session = setsid();
+  return Napi::Number::New(info.Env(), session < 0 ? -errno : session);
+}
+
+}  // namespace
+
+void RegisterSystem(Napi::Env env, Napi::Object exports) {
+  exports.Set("syslog", Napi::Function::New<Syslog>(env, "syslog"));
+  exports.Set("detachStdio", Napi::Function::New<DetachStdio>(env, "detachStdio"));
+  exports.Set("setsid", Napi::Function::New<Setsid>(env, "setsid"));
+}
+
+}  // namespace ext4d

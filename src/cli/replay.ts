@@ -1,0 +1,89 @@
+/** `ext4d replay`: brings an image that was not closed to a clean end, without mounting it. */
+import type { BlockDevice } from '../block/device.js';
+import { OverlayDevice } from '../block/overlay-device.js';
+import { SUPERBLOCK } from '../ext4/format/superblock.js';
+import { closeVolume, judgeFeatures, openVolume, readGeometry } from '../ext4/open.js';
+import type { OrphanReport } from '../ext4/orphan.js';
+import { type LogReport, recoverLog } from '../ext4/recover.js';
+import { totals } from '../ext4/totals.js';
+import type { Volume } from '../ext4/volume.js';
+import { count, ExitCode, parseImageArguments, print, withImage } from './image-command.js';
+
+const COMMAND = {
+  usage: 'ext4d replay [-n] [--log-only] [--json] IMAGE',
+  flags: { 'dry-run': 'n', 'log-only': '', json: '' },
+};
+
+interface ReplayReport {
+  readonly log: LogReport;
+  /** Null if they were not looked at: --log-only, or a filesystem that can only be read. */
+  readonly orphans: OrphanReport | null;
+  /** Why orphans were left alone. */
+  readonly notes: readonly string[];
+  readonly changed: boolean;
+}
+
+/** Exit code: 0 nothing to do, 1 recovered, 4 the log is corrupt or unsupported, 8 operational error, 16 usage. */
+export function runReplay(args: readonly string[]): number {
+  const parsed = parseImageArguments(COMMAND, args);
+  if (parsed === null) return ExitCode.USAGE;
+  const { image, flags } = parsed;
+  const dryRun = flags['dry-run'];
+  return withImage(image, { access: dryRun ? 'read' : 'write', json: flags.json }, (device) => {
+    // A dry run is a real one, in memory.
+    const report = replayImage(dryRun ? new OverlayDevice(device) : device, flags['log-only']);
+    if (flags.json) print(JSON.stringify({ image, dryRun, ...report }));
+    else printReport(image, dryRun, report);
+    return report.changed ? ExitCode.RECOVERED : ExitCode.OK;
+  });
+}
+
+function replayImage(device: BlockDevice, logOnly: boolean): ReplayReport {
+  const geometry = readGeometry(device);
+  const notes = judgeFeatures(geometry);
+  const log = recoverLog(device, geometry);
+  let changed = log.state !== 'clean';
+  if (logOnly || notes.length > 0) return { log, orphans: null, notes: logOnly ? [] : notes, changed };
+  const { volume, report } = openVolume(device);
+  changed = finish(volume) || changed;
+  return { log, orphans: report.orphans, notes, changed };
+}
+
+/** The superblock's free counts are not logged with every change: they are made right here, as at unmount. */
+function finish(volume: Volume): boolean {
+  const { journal, geometry } = volume;
+  const { view } = volume.superblock();
+  const { freeBlocks, freeInodes } = totals(volume);
+  const at = geometry.superblockOffset;
+  const stale =
+    SUPERBLOCK.s_free_inodes_count.get(view, at) !== freeInodes ||
+    SUPERBLOCK.s_free_blocks_count_lo.get(view, at) +
+      SUPERBLOCK.s_free_blocks_count_hi.get(view, at) * 0x1_0000_0000 !==
+      freeBlocks;
+  if (!stale && !journal.hasWork) return false;
+  journal.run(1, (handle) => totals(volume).writeBack(handle));
+  closeVolume(volume);
+  return true;
+}
+
+function printReport(image: string, dryRun: boolean, { log, orphans, notes, changed }: ReplayReport): void {
+  const would = dryRun ? 'would be ' : '';
+  if (!changed) print(`${image}: clean, nothing to do`);
+  if (log.state === 'discarded') print(`log: ${would}discarded, the superblock does not ask for recovery`);
+  if (log.state === 'recovered') {
+    const tids = log.transactions === 0 ? '' : ` (${log.firstTid} to ${log.lastTid})`;
+    print(
+      `log: ${count(log.transactions, 'transaction')}${tids} ${would}replayed, ` +
+        `${count(log.blocks, 'block')} written, ${count(log.revokeHits, 'revoked copy').replace('copys', 'copies')} skipped`,
+    );
+  }
+  if (log.journalErrno !== 0) {
+    print(`log: error ${log.journalErrno} ${would}noted in the superblock: run e2fsck`);
+  }
+  if (orphans !== null) printOrphans(would, orphans);
+  for (const note of notes) print(`orphans: left alone, ${note}`);
+}
+
+function printOrphans(would: string, orphans: OrphanReport): void {
+  print(`orphans: ${would}${JSON.stringify(orphans)}`);
+}

@@ -1,0 +1,221 @@
+/**
+ * The block allocator (kernel: fs/ext4/mballoc.c): at the goal if that continues an extent, otherwise a run of the
+ * wanted length in the goal's group and the groups after it, otherwise the best that is left.
+ */
+import { CorruptionError, FsError } from '../errors.js';
+import type { Handle } from '../jbd2/handle.js';
+import { type AllocatorState, allocatorState } from './alloc-state.js';
+import { allBits, fillBits } from './bitmap.js';
+import { blockBitmapForUse, isBlockUninit, readBlockBitmap } from './block-bitmap.js';
+import { findRun, type FoundRun } from './block-search.js';
+import { blocksMayBeUsed } from './block-validity.js';
+import { SUPERBLOCK } from './format/superblock.js';
+import { GroupDescriptor } from './group.js';
+import type { Ino } from './inode.js';
+import { totals } from './totals.js';
+import type { Volume } from './volume.js';
+
+/** Consecutive blocks. */
+export interface Run {
+  readonly start: number;
+  readonly count: number;
+}
+
+export interface AllocationRequest {
+  /** Block to be near to; 0 = none. */
+  goal: number;
+  /** Blocks wanted; fewer may be given. */
+  count: number;
+  /** Fewer than this are of no use; 1 by default. */
+  minimum?: number;
+  /** For whom: windows are kept by inode. */
+  ino: Ino;
+  /** The block at the goal continues an extent: take what is free there, however little (EXT4_MB_HINT_MERGE). */
+  continues?: boolean;
+  /** Blocks to keep free behind the allocated ones for this file to grow into. */
+  window?: number;
+  metadata?: boolean;
+  /** May use blocks reserved for root. */
+  privileged?: boolean;
+  /** May also use the pool kept for changes that must not fail, such as converting written data (EXT4_MB_USE_RESERVED). */
+  mustNotFail?: boolean;
+}
+
+/** Most blocks kept for {@link AllocationRequest.mustNotFail} (ext4_set_resv_clusters). */
+const MAX_RESERVED_POOL = 4096;
+const RESERVED_POOL_SHARE = 50;
+
+function reservedPool(vol: Volume): number {
+  return Math.min(Math.floor(vol.geometry.blocksCount / RESERVED_POOL_SHARE), MAX_RESERVED_POOL);
+}
+
+/** Free blocks, those of uncommitted transactions included. */
+export function freeBlockCount(vol: Volume): number {
+  return totals(vol).freeBlocks;
+}
+
+/** Free blocks that an unprivileged user cannot have: f_bfree - f_bavail of statfs. */
+export function reservedBlockCount(vol: Volume): number {
+  return totals(vol).reservedBlocks + reservedPool(vol);
+}
+
+/** ext4_has_free_clusters: who may use the blocks that s_r_blocks_count keeps back. */
+export function mayUseReservedBlocks(vol: Volume, uid: number, gid: number): boolean {
+  if (uid === 0) return true;
+  const { view } = vol.superblock();
+  const at = vol.geometry.superblockOffset;
+  if (uid === SUPERBLOCK.s_def_resuid.get(view, at)) return true;
+  const resgid = SUPERBLOCK.s_def_resgid.get(view, at);
+  return resgid !== 0 && gid === resgid;
+}
+
+function availableBlocks(vol: Volume, request: AllocationRequest): number {
+  const free = totals(vol).freeBlocks;
+  if (request.mustNotFail) return free;
+  return free - reservedPool(vol) - (request.privileged ? 0 : totals(vol).reservedBlocks);
+}
+
+const found: FoundRun = { group: 0, bit: 0, length: 0 };
+
+/**
+ * Allocates between `minimum` and `count` consecutive blocks. Throws FsError ENOSPC, or CorruptionError.
+ * Changes one bitmap and one descriptor block.
+ */
+export function allocateBlocks(handle: Handle, vol: Volume, request: AllocationRequest): Run {
+  const minimum = request.minimum ?? 1;
+  const state = allocatorState(vol);
+  const count = Math.min(request.count, availableBlocks(vol, request));
+  if (count < minimum) throw new FsError('ENOSPC');
+  if (request.metadata !== true) {
+    const fromWindow = takeFromReservation(handle, vol, state, request, count);
+    if (fromWindow !== null) return fromWindow;
+  }
+  const { goal, continues = false, window = 0 } = request;
+  const search = { goal, continues, count, minimum, wanted: count + window };
+  if (!findRun(handle, vol, state, search, found)) {
+    // The windows of others are wishes, not promises.
+    if (!state.discardAll() || !findRun(handle, vol, state, search, found)) throw new FsError('ENOSPC');
+  }
+  const start = vol.geometry.groupFirstBlock(found.group) + found.bit;
+  const taken = Math.min(found.length, count);
+  const left = Math.min(found.length - taken, window);
+  markUsed(handle, vol, state, start, taken);
+  if (left > 0) {
+    state.reserve(request.ino, start + taken, left);
+    handle.onRollback(() => state.discard(request.ino));
+  }
+  return { start, count: taken };
+}
+
+function takeFromReservation(
+  handle: Handle,
+  vol: Volume,
+  state: AllocatorState,
+  request: AllocationRequest,
+  count: number,
+): Run | null {
+  const { ino, goal } = request;
+  const reservation = state.reservationOf(ino);
+  if (reservation === undefined) return null;
+  const taken = Math.min(count, reservation.end - goal);
+  if (goal < reservation.start || taken < (request.minimum ?? 1)) {
+    state.discard(ino);
+    return null;
+  }
+  state.shrinkReservation(ino, reservation, goal + taken);
+  handle.onRollback(() => state.discard(ino));
+  markUsed(handle, vol, state, goal, taken);
+  return { start: goal, count: taken };
+}
+
+/** ext4_mb_mark_diskspace_used. */
+function markUsed(handle: Handle, vol: Volume, state: AllocatorState, start: number, count: number): void {
+  const group = vol.geometry.groupOf(start);
+  if (!blocksMayBeUsed(vol, start, count)) {
+    state.noteCorrupt(group);
+    throw new CorruptionError('block bitmap', `group ${group}`, `blocks ${start}+${count} hold metadata, but are marked free`);
+  }
+  const desc = GroupDescriptor.get(vol, group);
+  const bitmap = handle.getWriteAccess(blockBitmapForUse(handle, vol, desc));
+  const bit = start - vol.geometry.groupFirstBlock(group);
+  if (!allBits(bitmap.view, bit, count, false)) throw new Error(`blocks ${start}+${count} are not free`);
+  fillBits(bitmap.view, bit, count, true);
+  handle.dirtyMetadata(bitmap);
+  if (bit <= state.searchFrom(group)) state.noteFirstFree(group, Math.max(bit + count, state.searchFrom(group)));
+  const writable = desc.edit(handle);
+  writable.setFreeBlocks(writable.freeBlocks - count);
+  totals(vol).addFreeBlocks(handle, -count);
+  handle.onRollback(() => state.noteFree(group, bit));
+}
+
+/**
+ * Frees blocks; they are handed out again only after the handle's transaction has committed. With `metadata` their
+ * content was journaled: it is taken out of the transaction and revoked, so that replay does not write it over what
+ * comes next. Throws CorruptionError for blocks that are free or hold fixed metadata.
+ */
+export function freeBlocks(handle: Handle, vol: Volume, start: number, count: number, opts: { metadata: boolean }): void {
+  if (!blocksMayBeUsed(vol, start, count)) {
+    throw new CorruptionError('block map', `block ${start}`, `blocks ${start}+${count} to be freed hold metadata`);
+  }
+  if (opts.metadata) for (let nr = start; nr < start + count; nr++) handle.revoke(nr);
+  const state = allocatorState(vol);
+  const { geometry } = vol;
+  for (let at = start; at < start + count; ) {
+    const group = geometry.groupOf(at);
+    const first = geometry.groupFirstBlock(group);
+    const length = Math.min(start + count, first + geometry.blocksPerGroup) - at;
+    freeInGroup(handle, vol, state, group, at - first, length);
+    at += length;
+  }
+  totals(vol).addFreeBlocks(handle, count);
+}
+
+function freeInGroup(
+  handle: Handle,
+  vol: Volume,
+  state: AllocatorState,
+  group: number,
+  bit: number,
+  count: number,
+): void {
+  const desc = GroupDescriptor.get(vol, group);
+  if (isBlockUninit(vol, desc)) {
+    throw new CorruptionError('block bitmap', `group ${group}`, 'a block to be freed lies in a group that was never used');
+  }
+  const bitmap = handle.getWriteAccess(readBlockBitmap(vol, desc));
+  if (!allBits(bitmap.view, bit, count, true)) {
+    throw new CorruptionError('block bitmap', `group ${group}`, `blocks ${bit}+${count} of the group to be freed are free`);
+  }
+  fillBits(bitmap.view, bit, count, false);
+  handle.dirtyMetadata(bitmap);
+  const writable = desc.edit(handle);
+  writable.setFreeBlocks(writable.freeBlocks + count);
+  state.hold(group, bit, count);
+  state.freedUncommitted += count;
+  const giveBack = () => {
+    state.freedUncommitted -= count;
+    state.release(group, bit, count);
+  };
+  handle.onRollback(giveBack);
+  handle.onCommit(giveBack);
+}
+
+/** The file no longer grows: what was kept for it is free for all. */
+export function discardReservation(vol: Volume, ino: Ino): void {
+  allocatorState(vol).discard(ino);
+}
+
+/**
+ * Runs `operation`, not inside a handle; if space ran out while freed blocks wait for their transaction, commits and
+ * runs it once more (ext4_should_retry_alloc).
+ */
+export function withSpaceRetry<T>(vol: Volume, operation: () => T): T {
+  try {
+    return operation();
+  } catch (error) {
+    if (!(error instanceof FsError) || error.code !== 'ENOSPC') throw error;
+    if (allocatorState(vol).freedUncommitted === 0) throw error;
+    vol.journal.commitNow();
+    return operation();
+  }
+}

@@ -1,0 +1,63 @@
+/** Unmapping blocks of a file and freeing them (ext4_ext_remove_space). */
+import type { Handle } from '../jbd2/handle.js';
+import { freeBlocks } from './block-alloc.js';
+import { EXTENT_CREDITS, editLeaf, shrinkTree } from './extent-edit.js';
+import { type Extent, type ExtentNode, maxExtentLength } from './extent-node.js';
+import { findPath, type Path, requireExtents } from './extent-tree.js';
+import { EXT4_JOURNAL_DATA_FL } from './format/inode.js';
+import { Inode } from './inode.js';
+
+/** One extent: a change of its leaf, and a bitmap and a descriptor for every group it reaches into. */
+export function creditsForExtent(inode: Inode): number {
+  return EXTENT_CREDITS + 2 * (Math.ceil(maxExtentLength(false) / inode.vol.geometry.blocksPerGroup) + 1);
+}
+
+/**
+ * Frees what is mapped in [fromLblk, toLblk), from the end backwards. May restart the handle between extents: the tree
+ * is whole then, but only part of the range is gone, so the inode must be on the orphan list or the range of no
+ * importance. Afterwards look the inode up again. Throws UnsupportedError for a block-mapped file.
+ */
+export function removeRange(handle: Handle, inode: Inode, fromLblk: number, toLblk: number): void {
+  requireExtents(inode);
+  const credits = creditsForExtent(inode);
+  let current = inode;
+  for (let end = toLblk; end > fromLblk; ) {
+    if (handle.ensureCredits(credits)) current = Inode.load(inode.vol, inode.ino);
+    const path = findPath(current, end - 1);
+    const { node: leaf, pos } = path[path.length - 1];
+    if (pos < 0) {
+      end = firstBlockOf(path);
+      continue;
+    }
+    const extent = leaf.extent(pos);
+    const stop = Math.min(end, extent.lblk + extent.count);
+    if (stop <= fromLblk) break;
+    end = Math.max(fromLblk, extent.lblk);
+    removePiece(handle, current, extent, end, stop);
+  }
+  shrinkTree(handle, current);
+}
+
+/** Nothing of the leaf lies before the block looked for: the search goes on before its whole range. */
+function firstBlockOf(path: Path): number {
+  for (let level = path.length - 2; level >= 0; level--) {
+    const { node, pos } = path[level];
+    if (pos > 0) return node.lblk(pos);
+  }
+  return 0;
+}
+
+function removePiece(handle: Handle, inode: Inode, extent: Extent, start: number, stop: number): void {
+  editLeaf(handle, inode, start, true, (leaf: ExtentNode, pos: number) => {
+    const whole = leaf.extent(pos);
+    const pieces: Extent[] = [];
+    if (start > whole.lblk) pieces.push({ ...whole, count: start - whole.lblk });
+    const after = whole.lblk + whole.count - stop;
+    if (after > 0) pieces.push({ ...whole, lblk: stop, count: after, pblk: whole.pblk + (stop - whole.lblk) });
+    return { from: pos, remove: 1, pieces };
+  });
+  // Content that went through the journal must not come back from it.
+  const metadata = !inode.isRegular || inode.hasFlag(EXT4_JOURNAL_DATA_FL);
+  freeBlocks(handle, inode.vol, extent.pblk + (start - extent.lblk), stop - start, { metadata });
+  inode.edit(handle).addBlocks(start - stop);
+}

@@ -1,0 +1,121 @@
+/** Space and holes by request: fallocate(2) and lseek(2) with SEEK_DATA and SEEK_HOLE. */
+import { FsError } from '../errors.js';
+import { zeroBeforeGrowth, zeroOnDevice } from './eof-tail.js';
+import { EXTENT_CREDITS } from './extent-edit.js';
+import { convertWritten } from './extent-insert.js';
+import { creditsForExtent, removeRange } from './extent-remove.js';
+import { mapBlock, requireExtents } from './extent-tree.js';
+import { EXT4_APPEND_FL, EXT4_IMMUTABLE_FL } from './format/inode.js';
+import { type Ino, Inode } from './inode.js';
+import { allocateUnwritten, maxFileBytes } from './iomap.js';
+import type { Volume } from './volume.js';
+
+/** Modes of fallocate(2). */
+export const FALLOC_FL_KEEP_SIZE = 0x01;
+export const FALLOC_FL_PUNCH_HOLE = 0x02;
+export const FALLOC_FL_ZERO_RANGE = 0x10;
+
+/**
+ * Modes 0 and ZERO_RANGE, each with or without KEEP_SIZE, and PUNCH_HOLE with it. What is allocated when space runs out
+ * stays allocated, as in the kernel. Throws FsError (EOPNOTSUPP, EINVAL, EISDIR, ENODEV, EPERM, EFBIG, ENOSPC),
+ * UnsupportedError, CorruptionError.
+ */
+export function fallocate(vol: Volume, ino: Ino, mode: number, offsetBytes: number, lengthBytes: number): void {
+  const inode = Inode.get(vol, ino);
+  const keepSize = (mode & FALLOC_FL_KEEP_SIZE) !== 0;
+  const kind = mode & ~FALLOC_FL_KEEP_SIZE;
+  if (kind !== 0 && kind !== FALLOC_FL_ZERO_RANGE && !(kind === FALLOC_FL_PUNCH_HOLE && keepSize)) {
+    throw new FsError('EOPNOTSUPP', `fallocate mode ${mode}`);
+  }
+  if (!(offsetBytes >= 0) || !(lengthBytes > 0)) throw new FsError('EINVAL');
+  if (!inode.isRegular) throw new FsError(inode.isDirectory ? 'EISDIR' : 'ENODEV');
+  if (inode.hasFlag(EXT4_IMMUTABLE_FL)) throw new FsError('EPERM', `inode ${ino} is immutable`);
+  if (kind !== 0 && inode.hasFlag(EXT4_APPEND_FL)) throw new FsError('EPERM', `inode ${ino} is append-only`);
+  const end = offsetBytes + lengthBytes;
+  if (end > maxFileBytes(vol)) throw new FsError('EFBIG');
+  if (!inode.usesExtents && kind === 0) throw new FsError('EOPNOTSUPP');
+  requireExtents(inode);
+
+  if (kind === FALLOC_FL_PUNCH_HOLE) {
+    punchHole(vol, inode, offsetBytes, end);
+    return;
+  }
+  if (kind === FALLOC_FL_ZERO_RANGE) zeroRange(vol, inode, offsetBytes, end);
+  allocateRange(vol, ino, offsetBytes, end);
+  finish(vol, ino, keepSize ? 0 : end);
+}
+
+/** Holes in the blocks of [offset, end) get unwritten extents. */
+function allocateRange(vol: Volume, ino: Ino, offset: number, end: number): void {
+  const { blockSize } = vol.geometry;
+  const stop = Math.ceil(end / blockSize);
+  for (let lblk = Math.floor(offset / blockSize); lblk < stop; ) {
+    const mapping = mapBlock(vol, Inode.get(vol, ino), lblk);
+    const count = Math.min(mapping.count, stop - lblk);
+    lblk += mapping.pblk === 0 ? allocateUnwritten(vol, ino, lblk, count).count : count;
+  }
+}
+
+/** Whole blocks inside [offset, end). */
+function wholeBlocks(vol: Volume, offset: number, end: number): { first: number; stop: number } {
+  const { blockSize } = vol.geometry;
+  const first = Math.ceil(offset / blockSize);
+  return { first, stop: Math.max(first, Math.floor(end / blockSize)) };
+}
+
+/** Parts of blocks at the edges of [offset, end) are zeroed on the device at once. */
+function zeroEdges(vol: Volume, inode: Inode, offset: number, end: number): void {
+  const { blockSize } = vol.geometry;
+  const { first, stop } = wholeBlocks(vol, offset, end);
+  zeroOnDevice(vol, inode, offset, Math.min(end, first * blockSize));
+  if (end > first * blockSize) zeroOnDevice(vol, inode, stop * blockSize, end);
+}
+
+function punchHole(vol: Volume, inode: Inode, offset: number, end: number): void {
+  zeroEdges(vol, inode, offset, end);
+  const { first, stop } = wholeBlocks(vol, offset, end);
+  // Half of a hole is a hole: no orphan record is needed if this takes several transactions.
+  if (stop > first) vol.journal.run(creditsForExtent(inode), (handle) => removeRange(handle, inode, first, stop));
+  finish(vol, inode.ino, 0);
+}
+
+function zeroRange(vol: Volume, inode: Inode, offset: number, end: number): void {
+  zeroEdges(vol, inode, offset, end);
+  const { first, stop } = wholeBlocks(vol, offset, end);
+  if (stop === first) return;
+  vol.journal.run(EXTENT_CREDITS, (handle) => convertWritten(handle, inode, first, stop - first));
+}
+
+/** Times, and the size if it is to reach `end`. */
+function finish(vol: Volume, ino: Ino, end: number): void {
+  vol.journal.run(1, (handle) => {
+    const inode = Inode.get(vol, ino);
+    const grows = end > inode.sizeBytes;
+    if (grows) zeroBeforeGrowth(vol, inode, end);
+    const writable = inode.edit(handle);
+    if (grows) writable.setSizeBytes(end);
+    const now = vol.env.now();
+    writable.setMtime(now);
+    writable.setCtime(now);
+  });
+}
+
+/**
+ * The first byte of data, or of a hole, at or after `offsetBytes`. Unwritten extents are holes; the end of the file is
+ * one, too. Throws FsError ENXIO at or behind the end, and for `data` if there is none.
+ */
+export function seekDataHole(vol: Volume, ino: Ino, offsetBytes: number, whence: 'data' | 'hole'): number {
+  const inode = Inode.get(vol, ino);
+  const size = inode.sizeBytes;
+  if (!(offsetBytes >= 0) || offsetBytes >= size) throw new FsError('ENXIO');
+  const { blockSize } = vol.geometry;
+  for (let pos = offsetBytes; pos < size; ) {
+    const lblk = Math.floor(pos / blockSize);
+    const mapping = mapBlock(vol, inode, lblk);
+    const isData = mapping.pblk !== 0 && !mapping.unwritten;
+    if (isData === (whence === 'data')) return pos;
+    pos = (lblk + mapping.count) * blockSize;
+  }
+  if (whence === 'data') throw new FsError('ENXIO');
+  return size;
+}

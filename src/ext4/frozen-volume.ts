@@ -1,0 +1,29 @@
+/** A volume for looking only: what recovery reads before there is a journal, and what `journal` and `info` describe. */
+import type { BlockDevice } from '../block/device.js';
+import type { CorruptionError } from '../errors.js';
+import { BlockCache } from '../jbd2/block-cache.js';
+import { Journal } from '../jbd2/journal.js';
+import { JournalSuperblock } from '../jbd2/journal-superblock.js';
+import { Log } from '../jbd2/log.js';
+import { realEnvironment } from './environment.js';
+import { type Geometry, Volume } from './volume.js';
+
+/** Its journal takes no handles, nothing is written, and the log on the device is not looked at. */
+export function frozenVolume(device: BlockDevice, geometry: Geometry): Volume {
+  const env = realEnvironment;
+  const cache = new BlockCache(device, geometry.blockSize);
+  const log = new Log(device, JournalSuperblock.placeholder(geometry.blockSize), new Float64Array(0));
+  const hooks = {
+    monotonicMs: env.monotonicMs,
+    now: env.now,
+    schedule: () => () => {},
+    beforeFirstCommit: () => [],
+    committed: () => {},
+    aborted: () => {},
+  };
+  const journal = new Journal(log, cache, hooks, { commitIntervalMs: 0 });
+  journal.disable();
+  return new Volume({ device, geometry, cache, journal, env, readOnly: true, onError: ignore });
+}
+
+function ignore(_error: CorruptionError): void {}

@@ -1,0 +1,230 @@
+/**
+ * The only way to the blocks of file data (fs/iomap, ext4_iomap_ops): `begin` says where a range is and allocates
+ * unwritten extents for a write, the caller moves the bytes, `ioend` marks them written and raises i_size, `end` gives
+ * back what was allocated and not used. Data is on the device before the log says so: no crash shows another file's.
+ *
+ * Two writes under way at the same time must not share the last block of a file, nor any other block that neither
+ * covers: the caller serialises them, as the kernel does with the inode's lock.
+ */
+import { FsError } from '../errors.js';
+import type { Handle } from '../jbd2/handle.js';
+import { allocateBlocks, mayUseReservedBlocks, type Run, withSpaceRetry } from './block-alloc.js';
+import { dataGoal } from './block-goal.js';
+import { zeroBeforeGrowth } from './eof-tail.js';
+import { EXTENT_CREDITS } from './extent-edit.js';
+import { convertUnwritten, insertExtent } from './extent-insert.js';
+import { removeRange } from './extent-remove.js';
+import { findPath, type Mapping, mapBlock, requireExtents } from './extent-tree.js';
+import { EXT_MAX_BLOCKS } from './format/extent.js';
+import { EXT4_APPEND_FL, EXT4_IMMUTABLE_FL } from './format/inode.js';
+import { type Ino, Inode } from './inode.js';
+import type { Volume } from './volume.js';
+
+/** Mapping types: the numbers of FUSE_IOMAP_TYPE_*. */
+export const TYPE_HOLE = 0;
+export const TYPE_MAPPED = 2;
+export const TYPE_UNWRITTEN = 3;
+
+/** Mapping flags. */
+export const FLAG_NEW = 1 << 0;
+export const FLAG_DIRTY = 1 << 1;
+
+/** Operation flags. */
+export const OP_WRITE = 1 << 0;
+export const OP_ZERO = 1 << 1;
+export const OP_REPORT = 1 << 2;
+export const OP_OVERWRITE_ONLY = 1 << 6;
+export const OP_UNSHARE = 1 << 7;
+export const OP_WRITEBACK = 0x80000000;
+const OP_ANY_WRITE = OP_WRITE | OP_ZERO | OP_UNSHARE | OP_WRITEBACK;
+
+/** Ioend flag of this program, outside the protocol's: also set mtime and ctime to now. */
+export const IOEND_UPDATE_TIMES = 1 << 16;
+
+export interface IomapMapping {
+  /** Byte range of the file, whole blocks. */
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+  /** Where it is on the device; -1 for a hole. */
+  readonly addrBytes: number;
+  readonly type: typeof TYPE_HOLE | typeof TYPE_MAPPED | typeof TYPE_UNWRITTEN;
+  readonly flags: number;
+}
+
+/** Writes of at least this many blocks are of a file that is going to be large (s_mb_stream_request). */
+const STREAM_BLOCKS = 16;
+/** Window behind a growing file: as long as the file is, within these (ext4_mb_normalize_request). */
+const MIN_WINDOW_BLOCKS = 8;
+const MAX_WINDOW_BYTES = 8 << 20;
+
+/** s_maxbytes: what 32 bits of logical block number can address. */
+export function maxFileBytes(vol: Volume): number {
+  return EXT_MAX_BLOCKS * vol.geometry.blockSize;
+}
+
+function dataInode(vol: Volume, ino: Ino): Inode {
+  const inode = Inode.get(vol, ino);
+  if (inode.isRegular) return inode;
+  throw new FsError(inode.isDirectory ? 'EISDIR' : 'EINVAL', `inode ${ino} is not a regular file`);
+}
+
+function toIomap(vol: Volume, ino: Ino, mapping: Mapping, flags: number): IomapMapping {
+  const { blockSize } = vol.geometry;
+  const dirty = vol.lastChange(ino) === undefined ? 0 : FLAG_DIRTY;
+  return {
+    offsetBytes: mapping.lblk * blockSize,
+    lengthBytes: mapping.count * blockSize,
+    addrBytes: mapping.pblk === 0 ? -1 : mapping.pblk * blockSize,
+    type: mapping.pblk === 0 ? TYPE_HOLE : mapping.unwritten ? TYPE_UNWRITTEN : TYPE_MAPPED,
+    flags: flags | dirty,
+  };
+}
+
+/**
+ * Where the bytes from `posBytes` on are, for `countBytes` or more or less of them. A write over a hole gets unwritten
+ * blocks, flagged NEW: when it writes only part of the first or the last of them, it fills the rest with zeroes.
+ * Throws FsError (EISDIR, EINVAL, EPERM, EROFS, EFBIG, ENOSPC), CorruptionError, UnsupportedError.
+ */
+export function begin(vol: Volume, ino: Ino, posBytes: number, countBytes: number, opflags: number): IomapMapping {
+  const inode = dataInode(vol, ino);
+  const { blockSize } = vol.geometry;
+  if (!(posBytes >= 0) || !(countBytes > 0)) throw new FsError('EINVAL', `range ${posBytes}+${countBytes}`);
+  if (posBytes >= maxFileBytes(vol)) throw new FsError('EFBIG');
+  const lblk = Math.floor(posBytes / blockSize);
+  const writing = (opflags & OP_ANY_WRITE) !== 0 && (opflags & OP_REPORT) === 0;
+  if (writing) {
+    if (vol.readOnly) throw new FsError('EROFS');
+    requireExtents(inode);
+    if (inode.hasFlag(EXT4_IMMUTABLE_FL)) throw new FsError('EPERM', `inode ${ino} is immutable`);
+    if (inode.hasFlag(EXT4_APPEND_FL) && posBytes < inode.sizeBytes) throw new FsError('EPERM', `inode ${ino} is append-only`);
+  }
+  const mapping = mapBlock(vol, inode, lblk);
+  if (mapping.pblk !== 0 || !writing || (opflags & (OP_ZERO | OP_OVERWRITE_ONLY)) !== 0) {
+    return toIomap(vol, ino, mapping, 0);
+  }
+  const endLblk = Math.min(Math.ceil((posBytes + countBytes) / blockSize), EXT_MAX_BLOCKS);
+  const count = Math.min(endLblk - lblk, mapping.count);
+  const run = allocateUnwritten(vol, ino, lblk, count);
+  return toIomap(vol, ino, { lblk, count: run.count, pblk: run.start, unwritten: true }, FLAG_NEW);
+}
+
+/** Fills the start of a hole with unwritten blocks, in a handle of its own. Throws FsError ENOSPC. */
+export function allocateUnwritten(vol: Volume, ino: Ino, lblk: number, count: number): Run {
+  return withSpaceRetry(vol, () =>
+    vol.journal.run(EXTENT_CREDITS + 3, (handle) => allocateAt(handle, Inode.get(vol, ino), lblk, count)),
+  );
+}
+
+function allocateAt(handle: Handle, inode: Inode, lblk: number, count: number): Run {
+  const { vol } = inode;
+  const path = findPath(inode, lblk);
+  const { node: leaf, pos } = path[path.length - 1];
+  const { goal, continues } = dataGoal(inode, leaf, pos, lblk);
+  const run = allocateBlocks(handle, vol, {
+    goal,
+    continues,
+    count,
+    window: windowFor(vol, lblk, count, continues),
+    ino: inode.ino,
+    privileged: mayUseReservedBlocks(vol, inode.uid, inode.gid),
+  });
+  insertExtent(handle, inode, lblk, run.start, run.count, true);
+  return run;
+}
+
+/**
+ * Blocks to keep for the file to grow into. A file that is written in one small piece gets none, so that small files
+ * lie next to each other; one that comes back for more, or starts large, does.
+ */
+function windowFor(vol: Volume, lblk: number, count: number, continues: boolean): number {
+  if (!continues && (lblk !== 0 || count < STREAM_BLOCKS)) return 0;
+  const most = Math.floor(MAX_WINDOW_BYTES / vol.geometry.blockSize);
+  return Math.max(MIN_WINDOW_BLOCKS, Math.min(lblk + count, most));
+}
+
+/**
+ * `writtenBytes` from `posBytes` on have reached the device at `addrBytes` (-1: wherever the file has them): unwritten
+ * blocks there become written, and i_size rises to cover them. With `errorErrno` nothing changes. Returns the size.
+ */
+export function ioend(
+  vol: Volume,
+  ino: Ino,
+  posBytes: number,
+  writtenBytes: number,
+  addrBytes: number,
+  flags: number,
+  errorErrno: number,
+): number {
+  const inode = dataInode(vol, ino);
+  const size = inode.sizeBytes;
+  if (errorErrno !== 0 || writtenBytes <= 0) return size;
+  const { blockSize } = vol.geometry;
+  const end = posBytes + writtenBytes;
+  if (end > maxFileBytes(vol)) throw new FsError('EFBIG');
+  const lblk = Math.floor(posBytes / blockSize);
+  const count = Math.ceil(end / blockSize) - lblk;
+  const pblk = addrBytes < 0 ? -1 : Math.floor(addrBytes / blockSize);
+  const converts = inode.usesExtents && hasUnwritten(vol, inode, lblk, count);
+  const times = (flags & IOEND_UPDATE_TIMES) !== 0;
+  if (!converts && end <= size && !times) return size;
+  vol.journal.run(EXTENT_CREDITS + 1, (handle) => {
+    // Before the conversion: which blocks hold old bytes behind the end can only be told now.
+    if (end > size) zeroBeforeGrowth(vol, inode, posBytes);
+    if (converts) convertUnwritten(handle, inode, lblk, count, pblk);
+    if (end <= size && !times) return;
+    const writable = Inode.load(vol, ino).edit(handle);
+    if (end > size) writable.setSizeBytes(end);
+    if (times) {
+      const now = vol.env.now();
+      writable.setMtime(now);
+      writable.setCtime(now);
+    }
+  });
+  return Math.max(size, end);
+}
+
+function hasUnwritten(vol: Volume, inode: Inode, lblk: number, count: number): boolean {
+  for (let at = lblk; at < lblk + count; ) {
+    const mapping = mapBlock(vol, inode, at);
+    if (mapping.unwritten) return true;
+    at += mapping.count;
+  }
+  return false;
+}
+
+/**
+ * The operation that `mapping` was given for is over. Blocks that `begin` allocated for it and that it did not write
+ * are given back if they are still the unwritten ones of that mapping.
+ */
+export function end(
+  vol: Volume,
+  ino: Ino,
+  posBytes: number,
+  countBytes: number,
+  writtenBytes: number,
+  _opflags: number,
+  mapping: IomapMapping,
+): void {
+  if ((mapping.flags & FLAG_NEW) === 0 || mapping.type !== TYPE_UNWRITTEN || writtenBytes >= countBytes) return;
+  if (vol.readOnly) return;
+  const { blockSize } = vol.geometry;
+  const first = writtenBytes > 0 ? Math.ceil((posBytes + writtenBytes) / blockSize) : Math.floor(posBytes / blockSize);
+  const mappingLblk = mapping.offsetBytes / blockSize;
+  const mappingPblk = mapping.addrBytes / blockSize;
+  const stop = Math.min(Math.ceil((posBytes + countBytes) / blockSize), mappingLblk + mapping.lengthBytes / blockSize);
+  if (first >= stop) return;
+  const inode = dataInode(vol, ino);
+  if (!inode.usesExtents) return;
+  vol.journal.run(EXTENT_CREDITS * 2, (handle) => {
+    let current = inode;
+    for (let at = first; at < stop; ) {
+      const now = mapBlock(vol, current, at);
+      const count = Math.min(now.count, stop - at);
+      if (now.unwritten && now.pblk === mappingPblk + (at - mappingLblk)) {
+        removeRange(handle, current, at, at + count);
+        current = Inode.load(vol, ino);
+      }
+      at += count;
+    }
+  });
+}

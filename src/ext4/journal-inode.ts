@@ -1,0 +1,52 @@
+/**
+ * Where the log lies on the device: the blocks of the journal's inode. Read before there is a volume, from what a crash
+ * may have left; the journal's own blocks and inode never change while it is in use.
+ */
+import type { BlockDevice } from '../block/device.js';
+import { CorruptionError, UnsupportedError } from '../errors.js';
+import { JournalSuperblock } from '../jbd2/journal-superblock.js';
+import type { LogSource } from '../jbd2/log-walker.js';
+import { COMPAT } from './features.js';
+import { EXT4_INLINE_DATA_FL } from './format/inode.js';
+import { frozenVolume } from './frozen-volume.js';
+import { Inode } from './inode.js';
+import { walkInodeBlocks } from './inode-blocks.js';
+import type { Geometry } from './volume.js';
+
+/** The filesystem block of each log block. Throws CorruptionError for holes, duplicates and blocks out of range. */
+export function readJournalMap(device: BlockDevice, geometry: Geometry): Float64Array {
+  if ((geometry.compat & COMPAT.has_journal) === 0) throw new UnsupportedError('the image has no journal');
+  const { journalInum, blockSize, blocksCount } = geometry;
+  if (journalInum === 0) throw new UnsupportedError('the journal is on another device', ['external journal']);
+  const bad = (finding: string) => new CorruptionError('journal inode', `inode ${journalInum}`, finding);
+  const inode = Inode.load(frozenVolume(device, geometry), journalInum);
+  if (!inode.isRegular) throw bad(`i_mode is 0${inode.mode.toString(8)}, not a regular file`);
+  if (inode.linksCount === 0) throw bad('it is deleted');
+  if (inode.hasFlag(EXT4_INLINE_DATA_FL)) throw bad('its data is inline');
+  const length = Math.floor(inode.sizeBytes / blockSize);
+  if (length < 2 || length > blocksCount) throw bad(`i_size is ${inode.sizeBytes}`);
+
+  const map = new Float64Array(length);
+  walkInodeBlocks(inode, {
+    data(lblk, count, pblk, unwritten) {
+      if (unwritten) throw bad(`log block ${lblk} is unwritten`);
+      for (let i = 0; i < count && lblk + i < length; i++) map[lblk + i] = pblk + i;
+    },
+    tree() {},
+  });
+  const hole = map.indexOf(0);
+  if (hole >= 0) throw bad(`log block ${hole} is a hole`);
+  const sorted = map.toSorted();
+  for (let i = 1; i < length; i++) {
+    if (sorted[i] === sorted[i - 1]) throw bad(`block ${sorted[i]} is mapped twice`);
+  }
+  return map;
+}
+
+/** The log as recovery reads it. Throws CorruptionError, or UnsupportedError for unknown journal features. */
+export function openLogSource(device: BlockDevice, geometry: Geometry): LogSource {
+  const blockMap = readJournalMap(device, geometry);
+  const bytes = new Uint8Array(1024);
+  device.read(blockMap[0] * geometry.blockSize, bytes);
+  return { device, superblock: new JournalSuperblock(bytes, geometry.blockSize, blockMap.length), blockMap };
+}

@@ -1,0 +1,145 @@
+/**
+ * The native addon, typed. Everything here is a thin system call; what may be called when is written in native/README.md.
+ *
+ * Results: a length, a descriptor, a job number or 0; below 0 it is `-errno`. Wrong arguments throw RangeError or
+ * TypeError: a bug in this program. All offsets, positions and lengths are in bytes.
+ */
+import { createRequire } from 'node:module';
+import { useNativeCrc32c } from './codec/crc.js';
+import { Errno, type ErrnoName, FsError } from './errors.js';
+
+/** Number of work that runs off the JavaScript thread; its result comes through {@link whenJobDone}. */
+export type JobId = number;
+
+export interface Native {
+  crc32c(seed: number, bytes: Uint8Array): number;
+
+  /** Opens an image file or block device; a block device is claimed (O_EXCL). */
+  openFile(path: string, readOnly: boolean): number;
+  isBlockDevice(fd: number): number;
+  sizeOf(fd: number): number;
+  /** Keeps the block device open but lets another, the kernel's fuseblk, claim it. */
+  releaseClaim(fd: number): number;
+  /** flock(2), never waiting: -EAGAIN while another holds it. */
+  lockFile(fd: number, exclusive: boolean): number;
+  pread(fd: number, into: Uint8Array, offset: number, length: number, position: number): number;
+  pwrite(fd: number, from: Uint8Array, offset: number, length: number, position: number): number;
+  fdatasync(fd: number): number;
+  closeFile(fd: number): number;
+
+  /** `positions[i]` is where `buffers[i]` goes, -1 a flush; strictly in order. The buffers must not change until done. */
+  submitSteps(fd: number, positions: Float64Array, buffers: readonly (Uint8Array | null)[]): JobId;
+  onJobsDone(tell: () => void): void;
+  /** Takes one completion, its result into `result[0]`; 0 when there is none. */
+  takeJob(result: Float64Array): JobId;
+  /** Blocks until the job is done; its result. */
+  waitJob(id: JobId): number;
+
+  openFuse(): number;
+  pollStart(fd: number, readable: () => void): number;
+  pollPause(fd: number, paused: boolean): number;
+  pollStop(fd: number): void;
+  /** Length of the request read into `slot`, 0 when none is waiting, -ENODEV once unmounted. */
+  fuseRead(fd: number, slot: Uint8Array): number;
+  fuseWrite(fd: number, reply: Uint8Array, offset: number, length: number): number;
+  fuseWritev(
+    fd: number,
+    header: Uint8Array,
+    headerOffset: number,
+    headerLength: number,
+    payload: Uint8Array,
+    payloadOffset: number,
+    payloadLength: number,
+  ): number;
+
+  /**
+   * Reads and replies without the bytes entering JavaScript. `segments` holds `count` pairs [device position or -1 for
+   * zeroes, length]. An I/O error is replied as such and returned.
+   */
+  readReplySync(fuseFd: number, unique: number, deviceFd: number, segments: Float64Array, count: number): number;
+  readReply(fuseFd: number, unique: number, deviceFd: number, segments: Float64Array, count: number): JobId;
+  /** The bytes go to the segments in order; `from` must not change until done. */
+  writeData(
+    deviceFd: number,
+    from: Uint8Array,
+    offset: number,
+    length: number,
+    segments: Float64Array,
+    count: number,
+  ): JobId;
+  /** A notification to the kernel: it may wait for requests that this process has yet to answer. */
+  notify(fuseFd: number, message: Uint8Array, offset: number, length: number): JobId;
+
+  mount(source: string, target: string, type: string, flags: number, data: string): number;
+  unmount(target: string, flags: number): JobId;
+  /** Runs fusermount3 and receives the connection from it: [descriptor or -errno, what it said]. */
+  mountWithHelper(helper: string, options: string, target: string): [number, string];
+
+  /** 3 = error, 4 = warning, 5 = notice, 6 = info. */
+  syslog(priority: number, line: string): void;
+  detachStdio(): number;
+  setsid(): number;
+}
+
+let loaded: Native | null | undefined;
+let failure = '';
+
+/** The addon, or null where it has not been built: images can then be opened in memory, but nothing can be mounted. */
+export function loadNative(): Native | null {
+  if (loaded === undefined) {
+    try {
+      loaded = createRequire(import.meta.url)('../../native/build/Release/ext4d.node') as Native;
+      useNativeCrc32c(loaded.crc32c);
+      loaded.onJobsDone(deliverJobs);
+    } catch (error) {
+      failure = error instanceof Error ? error.message.split('\n')[0] : String(error);
+      loaded = null;
+    }
+  }
+  return loaded;
+}
+
+/** The addon; throws an Error that says how to build it. */
+export function requireNative(): Native {
+  const native = loadNative();
+  if (native === null) throw new Error(`the native addon is missing (${failure}); build it: npm run build:native`);
+  return native;
+}
+
+const waiting = new Map<JobId, (result: number) => void>();
+const result = new Float64Array(1);
+
+/** Calls back, from the event loop, when the job is done; {@link awaitJob} calls back sooner. */
+export function whenJobDone(id: JobId, tell: (result: number) => void): void {
+  waiting.set(id, tell);
+}
+
+/** Blocks until the job is done. Its callback has run when this returns. */
+export function awaitJob(native: Native, id: JobId): void {
+  const tell = waiting.get(id);
+  if (tell === undefined) return;
+  const value = native.waitJob(id);
+  waiting.delete(id);
+  tell(value);
+}
+
+function deliverJobs(): void {
+  const native = loaded;
+  if (!native) return;
+  // One at a time: what a callback does may wait for a job whose completion is queued behind it.
+  for (let id = native.takeJob(result); id !== 0; id = native.takeJob(result)) {
+    const tell = waiting.get(id);
+    waiting.delete(id);
+    tell?.(result[0]);
+  }
+}
+
+const names = new Map<number, ErrnoName>(
+  Object.entries(Errno).map(([name, number]) => [number, name as ErrnoName] as const),
+);
+
+/** The error that a negative result stands for; errnos this program has no name for become EIO. */
+export function errorOf(negativeErrno: number, what: string): FsError {
+  const name = names.get(-negativeErrno);
+  return new FsError(name ?? 'EIO', name === undefined ? `${what}: errno ${-negativeErrno}` : what);
+}
