@@ -37,12 +37,7 @@ function loads() {
   }
 }
 
-if (
-  !process.argv.includes('--force') &&
-  existsSync(addon) &&
-  statSync(addon).mtimeMs >= newestSource() &&
-  loads()
-) {
+if (!process.argv.includes('--force') && existsSync(addon) && statSync(addon).mtimeMs >= newestSource() && loads()) {
   process.exit(0);
 }
 
@@ -51,7 +46,9 @@ if (!works(process.env.CXX ?? 'c++', ['--version']) && !works('g++', ['--version
 if (!works('make', ['--version'])) missing.push('make');
 if (!works('python3', ['--version'])) missing.push('python3');
 if (missing.length > 0) {
-  fail(`${missing.join(', ')} not found. Install them: apt install g++ make python3  (or: dnf install gcc-c++ make python3)`);
+  fail(
+    `${missing.join(', ')} not found. Install them: apt install g++ make python3  (or: dnf install gcc-c++ make python3)`,
+  );
 }
 
 const require = createRequire(import.meta.url);

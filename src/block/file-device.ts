@@ -116,7 +116,10 @@ export class FileDevice implements BlockDevice {
   private check(offsetBytes: number, lengthBytes: number): void {
     if (!this.open) throw new FsError('EIO', `${this.path} has been closed`);
     if (!(offsetBytes >= 0 && offsetBytes + lengthBytes <= this.sizeBytes)) {
-      throw new FsError('EIO', `bytes ${offsetBytes}+${lengthBytes} lie outside ${this.path} (${this.sizeBytes} bytes)`);
+      throw new FsError(
+        'EIO',
+        `bytes ${offsetBytes}+${lengthBytes} lie outside ${this.path} (${this.sizeBytes} bytes)`,
+      );
     }
   }
 

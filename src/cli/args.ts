@@ -9,6 +9,9 @@ export class UsageError extends Error {
   }
 }
 
+/** A word after -o is wrong: the message says all there is to say. */
+export class OptionError extends UsageError {}
+
 export interface OptionSpec {
   readonly type: 'boolean' | 'string';
   readonly short?: string;

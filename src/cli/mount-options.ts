@@ -2,7 +2,7 @@
  * The words after -o: what the server honours, what the kernel's VFS does for it, what is harmless to ignore, and what
  * is refused by name. ext4's own words behave as in the kernel wherever they change what is stored.
  */
-import { UsageError } from './args.js';
+import { OptionError } from './args.js';
 
 export interface MountOptions {
   readOnly: boolean;
@@ -16,9 +16,13 @@ export interface MountOptions {
   atime: 'noatime' | 'relatime' | 'strictatime';
   /** Where the filesystem starts in the image. */
   offsetBytes: number;
+  /** How much of the image belongs to it; undefined: all that follows. */
+  sizeLimitBytes?: number;
   /** Memory for cached metadata; undefined: the default. */
   cacheBytes?: number;
   allowOther: boolean;
+  /** POSIX ACLs are enforced and inherited. */
+  acl: boolean;
   subtype: string;
   fsname?: string;
   /** Generic words for mount(2) or fusermount3, the later of two opposites only. */
@@ -29,6 +33,7 @@ export interface MountOptions {
 
 type Apply = (options: MountOptions, value: string) => void;
 
+/** A word that just sets something. */
 const set =
   <K extends keyof MountOptions>(key: K, value: MountOptions[K]): Apply =>
   (options) => {
@@ -59,6 +64,8 @@ const PLAIN: Record<string, Apply> = {
   norecovery: set('noRecovery', true),
   noload: set('noRecovery', true),
   allow_other: set('allowOther', true),
+  acl: set('acl', true),
+  noacl: set('acl', false),
   noatime: set('atime', 'noatime'),
   relatime: set('atime', 'relatime'),
   atime: set('atime', 'relatime'),
@@ -78,7 +85,7 @@ for (const word of Object.keys(VFS_OPPOSITES)) PLAIN[word] = (options) => vfs(op
 const VALUED: Record<string, Apply> = {
   data: (_options, value) => {
     if (value === 'journal') {
-      throw new UsageError('data=journal is not supported: file data is not logged; data=ordered is the default');
+      throw new OptionError('data=journal is not supported: file data is not logged; data=ordered is the default');
     }
     // Data always reaches the device before the metadata that makes it visible is logged: ordered costs nothing more.
     oneOf('data', value, ['ordered', 'writeback']);
@@ -88,16 +95,19 @@ const VALUED: Record<string, Apply> = {
     options.commitIntervalMs = seconds === 0 ? undefined : seconds * 1000;
   },
   errors: (options, value) => {
-    options.errors = oneOf('errors', value, ['continue', 'remount-ro', 'panic']);
+    options.errors = oneOf('errors', value, ['continue', 'remount-ro', 'panic'] as const);
   },
   offset: (options, value) => {
     options.offsetBytes = integer('offset', value, 0, Number.MAX_SAFE_INTEGER);
+  },
+  sizelimit: (options, value) => {
+    options.sizeLimitBytes = integer('sizelimit', value, 1, Number.MAX_SAFE_INTEGER);
   },
   cache_size: (options, value) => {
     const [, number, unit] = /^(\d+)([kmg]?)$/i.exec(value) ?? [];
     const bytes = Number(number) * { '': 1, k: 1 << 10, m: 1 << 20, g: 1 << 30 }[(unit ?? '').toLowerCase() as '']!;
     if (!(bytes >= 1 << 20 && bytes <= 2 ** 36)) {
-      throw new UsageError(`cache_size=${value}: a size from 1m to 64g is expected`);
+      throw new OptionError(`cache_size=${value}: a size from 1m to 64g is expected`);
     }
     options.cacheBytes = bytes;
   },
@@ -108,8 +118,9 @@ const VALUED: Record<string, Apply> = {
     options.fsname = name('fsname', value);
   },
 };
-/** mount(8) keeps `offset` in fstab for itself and makes a loop device of it; this spelling reaches us. */
+/** mount(8) keeps `offset` and `sizelimit` in fstab for itself and makes a loop device; these spellings reach us. */
 VALUED.image_offset = VALUED.offset;
+VALUED.image_sizelimit = VALUED.sizelimit;
 
 /** Means nothing here, or is so anyway. A word here never weakens or changes what is stored. */
 const IGNORED = new Set([
@@ -142,7 +153,6 @@ const REFUSED: Record<string, string> = {
   dax: 'FUSE cannot map the image as memory',
   remount: 'unmount, then mount with the new options',
   dirsync: 'changes of names are durable at fsync or within commit= seconds',
-  acl: 'ACLs are stored but not enforced',
   data_err: 'a failed write of file data fails the fsync, not the journal',
   journal_dev: 'a journal on another device is not supported',
   journal_path: 'a journal on another device is not supported',
@@ -169,28 +179,27 @@ const REFUSED: Record<string, string> = {
   umask: 'modes are shown as they are stored',
   fmask: 'modes are shown as they are stored',
   dmask: 'modes are shown as they are stored',
-  sizelimit: 'the superblock says how large the filesystem is',
 };
 
 function integer(word: string, value: string, min: number, max: number): number {
   const number = /^\d+$/.test(value) ? Number(value) : Number.NaN;
-  if (!(number >= min && number <= max)) throw new UsageError(`${word}=${value}: a whole number from ${min} is expected`);
+  if (!(number >= min && number <= max)) throw new OptionError(`${word}=${value}: a whole number from ${min} is expected`);
   return number;
 }
 
 function oneOf<T extends string>(word: string, value: string, allowed: readonly T[]): T {
   const found = allowed.find((one) => one === value);
-  if (found === undefined) throw new UsageError(`${word}=${value}: one of ${allowed.join(', ')} is expected`);
+  if (found === undefined) throw new OptionError(`${word}=${value}: one of ${allowed.join(', ')} is expected`);
   return found;
 }
 
 function name(word: string, value: string): string {
-  if (value === '') throw new UsageError(`${word}= needs a value`);
+  if (value === '') throw new OptionError(`${word}= needs a value`);
   return value;
 }
 
 /** Commas separate; `\,` is a comma. */
-function splitWords(text: string): string[] {
+export function splitWords(text: string): string[] {
   return text
     .split(/(?<!\\),/)
     .map((word) => word.replaceAll('\\,', ',').trim())
@@ -198,7 +207,7 @@ function splitWords(text: string): string[] {
 }
 
 /**
- * Later words win over earlier ones. Throws {@link UsageError} naming the first word that is unknown, refused or
+ * Later words win over earlier ones. Throws {@link OptionError} naming the first word that is unknown, refused or
  * malformed; `sloppy` (mount -s) lets unknown ones pass.
  */
 export function parseMountOptions(lists: readonly string[], { sloppy = false } = {}): MountOptions {
@@ -209,6 +218,7 @@ export function parseMountOptions(lists: readonly string[], { sloppy = false } =
     atime: 'relatime',
     offsetBytes: 0,
     allowOther: false,
+    acl: true,
     subtype: 'ext4d',
     vfs: [],
     ignored: [],
@@ -222,9 +232,9 @@ export function parseMountOptions(lists: readonly string[], { sloppy = false } =
     else if (IGNORED.has(word) || (IGNORED.has(key) && !Object.hasOwn(REFUSED, key)) || /^x-/i.test(word)) {
       options.ignored.push(word);
     } else if (Object.hasOwn(REFUSED, key)) {
-      throw new UsageError(`mount option ${word} is not supported: ${REFUSED[key]}`);
+      throw new OptionError(`mount option ${word} is not supported: ${REFUSED[key]}`);
     } else if (sloppy) options.ignored.push(word);
-    else throw new UsageError(unknown(word, key));
+    else throw new OptionError(unknown(word, key));
   }
   return options;
 }

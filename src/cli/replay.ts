@@ -85,5 +85,6 @@ function printReport(image: string, dryRun: boolean, { log, orphans, notes, chan
 }
 
 function printOrphans(would: string, orphans: OrphanReport): void {
-  print(`orphans: ${would}${JSON.stringify(orphans)}`);
+  const done = Object.entries(orphans).filter(([, n]) => n !== 0);
+  if (done.length > 0) print(`orphans: ${would}${done.map(([what, n]) => `${what} ${n}`).join(', ')}`);
 }

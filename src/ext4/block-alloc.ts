@@ -213,9 +213,11 @@ export function withSpaceRetry<T>(vol: Volume, operation: () => T): T {
   try {
     return operation();
   } catch (error) {
-    if (!(error instanceof FsError) || error.code !== 'ENOSPC') throw error;
-    if (allocatorState(vol).freedUncommitted === 0) throw error;
+    const state = allocatorState(vol);
+    if (!(error instanceof FsError) || error.code !== 'ENOSPC' || state.freedUncommitted === 0) throw error;
     vol.journal.commitNow();
+    // A checkpoint under way may still be bringing the freed blocks home.
+    if (state.freedUncommitted > 0) vol.journal.checkpointNow();
     return operation();
   }
 }

@@ -15,8 +15,7 @@ export const FUSE_ROOT_ID = 1;
 /** Signed 64 bits as a number, exact within 2^53: times before 1970. */
 const sle64 = (offset: number): Field => ({
   ...le64(offset),
-  get: (view, base) =>
-    view.getUint32(base + offset, true) + view.getInt32(base + offset + 4, true) * 0x1_0000_0000,
+  get: (view, base) => view.getUint32(base + offset, true) + view.getInt32(base + offset + 4, true) * 0x1_0000_0000,
 });
 
 export const IN_HEADER = layout('fuse_in_header', 40, {
@@ -122,7 +121,12 @@ export const SETATTR_IN = layout('fuse_setattr_in', 88, {
   unused5: le32(84),
 });
 
-export const MKNOD_IN = layout('fuse_mknod_in', 16, { mode: le32(0), rdev: le32(4), umask: le32(8), padding: le32(12) });
+export const MKNOD_IN = layout('fuse_mknod_in', 16, {
+  mode: le32(0),
+  rdev: le32(4),
+  umask: le32(8),
+  padding: le32(12),
+});
 export const MKDIR_IN = layout('fuse_mkdir_in', 8, { mode: le32(0), umask: le32(4) });
 export const RENAME_IN = layout('fuse_rename_in', 8, { newdir: le64(0) });
 export const RENAME2_IN = layout('fuse_rename2_in', 16, { newdir: le64(0), flags: le32(8), padding: le32(12) });
@@ -196,7 +200,12 @@ export const FALLOCATE_IN = layout('fuse_fallocate_in', 32, {
   mode: le32(24),
   padding: le32(28),
 });
-export const LSEEK_IN = layout('fuse_lseek_in', 24, { fh: le64(0), offset: le64(8), whence: le32(16), padding: le32(20) });
+export const LSEEK_IN = layout('fuse_lseek_in', 24, {
+  fh: le64(0),
+  offset: le64(8),
+  whence: le32(16),
+  padding: le32(20),
+});
 export const LSEEK_OUT = layout('fuse_lseek_out', 8, { offset: le64(0) });
 
 export const DIRENT = layout('fuse_dirent', 24, { ino: le64(0), off: le64(8), namelen: le32(16), type: le32(20) });

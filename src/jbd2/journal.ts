@@ -88,7 +88,7 @@ export class Journal {
   /** Data I/O under way, by the number of the seal it started after. */
   private readonly dataInFlight = new Map<number, number>();
   private seals = 0;
-  private readonly deferredActions: { seal: number; actions: (() => void)[] }[] = [];
+  private readonly deferredActions: { seal: number; checkpoint: IoJob | null; actions: (() => void)[] }[] = [];
   /** Counts data writes; what of them a flush has covered. */
   private dataVersion = 0;
   private flushedVersion = 0;
@@ -419,7 +419,7 @@ export class Journal {
     this.dropForgotten(transaction);
     transaction.blocks.clear();
     this.hooks.committed(transaction.tid);
-    this.deferredActions.push({ seal: this.seals, actions: transaction.onCommit });
+    this.deferActions(transaction);
     this.runDeferredActions();
     for (const tell of transaction.waiters) tell(null);
     this.afterCommit();
@@ -431,7 +431,7 @@ export class Journal {
     // The log must not miss a tid: replay would end at the gap.
     this.nextTid = transaction.tid;
     this.dropForgotten(transaction);
-    this.deferredActions.push({ seal: this.seals, actions: transaction.onCommit });
+    this.deferActions(transaction);
     this.runDeferredActions();
     for (const tell of transaction.waiters) queueMicrotask(() => tell(null));
   }
@@ -461,6 +461,7 @@ export class Journal {
     this.checkpointJob = this.log.device.submit(plan.steps, (error) => {
       this.checkpointJob = null;
       if (this.failure !== null) return;
+      this.runDeferredActions();
       if (error !== null) {
         // The log keeps everything; the tail on disk is the old one or the new one, and both are right.
         this.checkpointFailures++;
@@ -505,10 +506,18 @@ export class Journal {
     transaction.forgotten.clear();
   }
 
-  /** Actions of a commit wait for data I/O that began before its seal: it may still touch blocks freed there. */
+  private deferActions(transaction: Transaction): void {
+    this.deferredActions.push({ seal: this.seals, checkpoint: this.checkpointJob, actions: transaction.onCommit });
+  }
+
+  /**
+   * Actions of a commit wait for what may still touch blocks freed there: data I/O that began before its seal, and a
+   * checkpoint that began before it was durable and may be bringing those very blocks home.
+   */
   private runDeferredActions(): void {
     while (this.deferredActions.length > 0) {
-      const { seal, actions } = this.deferredActions[0];
+      const { seal, checkpoint, actions } = this.deferredActions[0];
+      if (checkpoint !== null && checkpoint === this.checkpointJob) return;
       for (const started of this.dataInFlight.keys()) if (started < seal) return;
       this.deferredActions.shift();
       for (const action of actions) action();

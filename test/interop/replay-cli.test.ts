@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { FileDevice } from '../../src/block/file-device.js';
 import { MemoryDevice } from '../../src/block/memory-device.js';
 import { runInfo } from '../../src/cli/info.js';
 import { runJournal } from '../../src/cli/journal.js';
@@ -46,6 +47,22 @@ describe('ext4d replay, journal and info', function () {
       const { code, err } = command(runReplay, path);
       assert.equal(code, 4);
       assert.match(err, /not an ext4 filesystem/);
+    }));
+
+  it('an image in use can be looked at, not replayed', () =>
+    withScratch((directory) => {
+      const path = join(directory, 'image');
+      makeImageFile(path, 16);
+      const user = FileDevice.open(path);
+      try {
+        assert.equal(command(runReplay, path).code, 8);
+        assert.equal(command(runReplay, '-n', path).code, 8);
+        const { code, err } = command(runInfo, path);
+        assert.equal(code, 0);
+        assert.match(err, /in use/);
+      } finally {
+        user.close();
+      }
     }));
 
   it('a clean image has nothing to replay and an empty log', () =>

@@ -1,0 +1,114 @@
+/** What can be told to be wrong before anything is opened. The mount itself checks again what may change meanwhile. */
+import { accessSync, constants, readdirSync, readFileSync, realpathSync, type Stats, statSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { MountExit } from './exit-codes.js';
+import { mountAt, readMountinfo } from './mountinfo.js';
+import { CommandError } from './report.js';
+
+function errnoOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : '';
+}
+
+/** Throws {@link CommandError}, or the system's own error, if `image` cannot be mounted on `directory`. */
+export function checkTargets(image: string, directory: string): void {
+  checkImage(image);
+  checkMountpoint(directory);
+  checkFuse();
+}
+
+function checkImage(image: string): void {
+  const stat = statSync(image);
+  if (stat.isDirectory()) throw new CommandError(`${image}: is a directory, not an image`);
+  if (!stat.isFile() && !stat.isBlockDevice()) throw new CommandError(`${image}: not an image file or block device`);
+  if (stat.isFile()) checkLoopDevices(image);
+  else checkMountedDevice(image, stat.rdev);
+}
+
+function checkMountedDevice(image: string, rdev: number): void {
+  // makedev(): 12 bits of major; 20 of minor, in two parts.
+  const device = `${(rdev >> 8) & 0xfff}:${(rdev & 0xff) | ((rdev >> 12) & 0xfff00)}`;
+  const entry = readMountinfo().find((candidate) => candidate.device === device);
+  if (entry !== undefined) throw new CommandError(`${image}: already mounted: on ${entry.mountpoint} (${entry.type})`);
+}
+
+/** The kernel does not lock an image that it has mounted through a loop device. */
+function checkLoopDevices(image: string): void {
+  const path = realpathSync(image);
+  const loops = new Map<string, string>();
+  for (const name of list('/sys/block')) {
+    if (!name.startsWith('loop')) continue;
+    try {
+      const backing = readFileSync(`/sys/block/${name}/loop/backing_file`, 'utf8').trimEnd();
+      if (backing === path) loops.set(readFileSync(`/sys/block/${name}/dev`, 'utf8').trim(), name);
+    } catch {
+      // Not attached.
+    }
+  }
+  if (loops.size === 0) return;
+  for (const { device, mountpoint, type } of readMountinfo()) {
+    const loop = loops.get(device);
+    if (loop !== undefined) {
+      throw new CommandError(`${image}: already mounted: /dev/${loop} on ${mountpoint} (${type})`);
+    }
+  }
+}
+
+function list(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
+}
+
+function checkMountpoint(directory: string): void {
+  // A launcher may hand over a connection that it has mounted already.
+  if (directory.startsWith('/dev/fd/')) return;
+  const entry = mountAt(directory);
+  let stat: Stats;
+  try {
+    stat = statSync(directory);
+  } catch (error) {
+    const code = errnoOf(error);
+    if (code === 'ENOENT') throw new CommandError(`${directory}: no such mountpoint; create it: mkdir -p ${directory}`);
+    if (code === 'ENOTCONN') {
+      throw new CommandError(`${directory}: a dead mount is in the way; remove it: ext4d umount ${directory}`);
+    }
+    if (code === 'EACCES') {
+      throw new CommandError(`${directory}: permission denied for the mountpoint`, MountExit.USAGE);
+    }
+    throw new CommandError(`${directory}: unusable as a mountpoint: ${code || error}`);
+  }
+  if (!stat.isDirectory()) throw new CommandError(`${directory}: not a directory; a mountpoint has to be one`);
+  // An automount point waits for exactly this mount.
+  if (entry !== null && entry.type !== 'autofs') {
+    throw new CommandError(`${directory}: busy: ${entry.source} (${entry.type}) is mounted there already`);
+  }
+}
+
+/** Throws if this machine or this user cannot mount FUSE filesystems. */
+export function checkFuse(): void {
+  try {
+    accessSync('/dev/fuse', constants.R_OK | constants.W_OK);
+  } catch (error) {
+    const next =
+      errnoOf(error) === 'ENOENT'
+        ? 'there is no /dev/fuse: as root: modprobe fuse; in a container: --device /dev/fuse --cap-add SYS_ADMIN'
+        : '/dev/fuse may not be opened by this user';
+    throw new CommandError(next, MountExit.SYSTEM);
+  }
+  if (process.geteuid?.() !== 0 && !onPath('fusermount3')) {
+    throw new CommandError('fusermount3 is needed to mount without being root: apt install fuse3', MountExit.SYSTEM);
+  }
+}
+
+export function onPath(command: string): boolean {
+  return `${process.env.PATH ?? ''}${delimiter}/usr/sbin${delimiter}/sbin`.split(delimiter).some((directory) => {
+    try {
+      accessSync(join(directory, command), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}

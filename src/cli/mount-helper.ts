@@ -1,0 +1,67 @@
+/**
+ * mount.fuse.ext4d: what mount(8) runs for `-t fuse.ext4d`, as `mount.fuse.ext4d SPEC DIR [-sfnv] [-o OPTIONS]
+ * [-t TYPE]`. Here -f means "fake": check everything, mount nothing.
+ */
+import { OptionError, parseArguments, UsageError } from './args.js';
+import { MountExit } from './exit-codes.js';
+import { mountInBackground } from './mount.js';
+import { checkTargets } from './mount-checks.js';
+import { parseMountOptions, splitWords } from './mount-options.js';
+import { report } from './report.js';
+
+const NAME = 'mount.fuse.ext4d';
+const USAGE = `usage: ${NAME} IMAGE|DEVICE DIR [-sfnvrw] [-o OPTIONS] [-t TYPE]`;
+const OPTIONS = {
+  sloppy: { type: 'boolean', short: 's' },
+  fake: { type: 'boolean', short: 'f' },
+  'no-mtab': { type: 'boolean', short: 'n' },
+  verbose: { type: 'boolean', short: 'v' },
+  'read-only': { type: 'boolean', short: 'r' },
+  'read-write': { type: 'boolean', short: 'w' },
+  options: { type: 'string', short: 'o' },
+  types: { type: 'string', short: 't' },
+  namespace: { type: 'string', short: 'N' },
+  help: { type: 'boolean', short: 'h' },
+} as const;
+
+export async function main(args: readonly string[]): Promise<void> {
+  process.exitCode = await runHelper(args);
+}
+
+async function runHelper(args: readonly string[]): Promise<number> {
+  if (args.includes('--help') || args.includes('-h')) {
+    process.stdout.write(`${USAGE}\n`);
+    return MountExit.OK;
+  }
+  try {
+    const { flags, values, positionals } = parseArguments(args, OPTIONS, ['IMAGE', 'DIR']);
+    if (values.namespace.length > 0) throw new UsageError('-N is not supported: enter the namespace first, with nsenter');
+    const [image, directory] = positionals;
+    const words = [...values.options];
+    if (flags['read-only']) words.push('ro');
+    if (flags['read-write']) words.push('rw');
+    const options = parseMountOptions(words, { sloppy: flags.sloppy });
+    if (flags.verbose && options.ignored.length > 0) {
+      process.stdout.write(`${NAME}: ignored: ${options.ignored.join(', ')}\n`);
+    }
+    if (flags.fake) {
+      checkTargets(image, directory);
+      return MountExit.OK;
+    }
+    // What -s let pass must not meet the server's own, strict parser.
+    const known = words.length === 0 ? [] : [withoutIgnored(words, options.ignored)];
+    return await mountInBackground(image, directory, { words: known, verbose: flags.verbose });
+  } catch (error) {
+    const code = report(NAME, error, args[0]);
+    if (error instanceof UsageError && !(error instanceof OptionError)) process.stderr.write(`${USAGE}\n`);
+    return code;
+  }
+}
+
+function withoutIgnored(lists: readonly string[], ignored: readonly string[]): string {
+  return lists
+    .flatMap(splitWords)
+    .filter((word) => !ignored.includes(word))
+    .map((word) => word.replaceAll(',', '\\,'))
+    .join(',');
+}

@@ -1,0 +1,97 @@
+/**
+ * `ext4d mount`. With -f this process serves until it is unmounted; otherwise it starts that as a process of its own and
+ * returns once the filesystem is mounted, so that every error is told, and known by the exit code, before it detaches.
+ */
+import { spawn } from 'node:child_process';
+import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { OptionError, parseArguments, UsageError } from './args.js';
+import { MountExit } from './exit-codes.js';
+import { checkTargets } from './mount-checks.js';
+import { parseMountOptions } from './mount-options.js';
+import { CommandError, report } from './report.js';
+
+const NAME = 'ext4d mount';
+const USAGE = 'usage: ext4d mount [-f] [-d] [-r] [-o OPTIONS] IMAGE|DEVICE MOUNTPOINT';
+const OPTIONS = {
+  foreground: { type: 'boolean', short: 'f' },
+  debug: { type: 'boolean', short: 'd' },
+  'read-only': { type: 'boolean', short: 'r' },
+  'read-write': { type: 'boolean', short: 'w' },
+  verbose: { type: 'boolean', short: 'v' },
+  // There is one thread that serves, always: as fuse2fs and libfuse programs take it.
+  'single-threaded': { type: 'boolean', short: 's' },
+  options: { type: 'string', short: 'o' },
+  /** Set by the parent of a daemon: "ready" is written there once mounted; then stdio is let go. */
+  'ready-fd': { type: 'string' },
+} as const;
+
+/** Seen from build/src/cli: the daemon shows in ps as what the user would have typed. */
+const PROGRAM = fileURLToPath(new URL('../../../bin/ext4d', import.meta.url));
+
+/** Exit codes as mount(8). With -f the process has served and the filesystem is unmounted when this returns. */
+export async function runMount(args: readonly string[]): Promise<number> {
+  let image = '';
+  try {
+    const { flags, values, positionals } = parseArguments(args, OPTIONS, ['IMAGE', 'MOUNTPOINT']);
+    const directory = positionals[1];
+    image = positionals[0];
+    const words = [...values.options];
+    if (flags['read-only']) words.push('ro');
+    if (flags['read-write']) words.push('rw');
+    const options = parseMountOptions(words);
+    if (!flags.foreground && !flags.debug) {
+      return await mountInBackground(image, directory, { words, verbose: flags.verbose });
+    }
+    const { serve } = await import('./serve.js');
+    const readyFd = values['ready-fd'].at(-1);
+    return await serve(image, directory, options, {
+      verbose: flags.verbose || flags.debug,
+      readyFd: readyFd === undefined ? null : Number(readyFd),
+    });
+  } catch (error) {
+    const code = report(NAME, error, image);
+    if (error instanceof UsageError && !(error instanceof OptionError)) process.stderr.write(`${USAGE}\n`);
+    return code;
+  }
+}
+
+export interface BackgroundOptions {
+  /** Lists of mount options, as after -o, already found valid. */
+  readonly words: readonly string[];
+  readonly verbose: boolean;
+}
+
+/** Starts the server as a daemon; returns its exit code, or 0 once it is mounted. */
+export async function mountInBackground(
+  image: string,
+  directory: string,
+  { words, verbose }: BackgroundOptions,
+): Promise<number> {
+  checkTargets(image, directory);
+  const args = ['mount', '-f', '--ready-fd=3'];
+  if (verbose) args.push('-v');
+  if (words.length > 0) args.push('-o', words.join(','));
+  // Absolute: the server leaves this directory.
+  args.push('--', resolve(image), resolve(directory));
+  const child = spawn(process.execPath, [PROGRAM, ...args], {
+    stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
+    detached: true,
+  });
+  const forward = (signal: NodeJS.Signals) => child.kill(signal);
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, forward);
+  return new Promise((done, fail) => {
+    const ready = child.stdio[3] as NodeJS.ReadableStream;
+    ready.on('data', () => {
+      // Mounted and serving. Nothing of the daemon may keep this process.
+      child.unref();
+      (ready as NodeJS.ReadableStream & { destroy(): void }).destroy();
+      done(MountExit.OK);
+    });
+    child.on('error', (error) => fail(new CommandError(`cannot start the server: ${error.message}`, MountExit.SYSTEM)));
+    child.on('exit', (code, signal) => {
+      if (code !== null && code !== 0) done(code);
+      else fail(new CommandError(`${image}: the server ended before it was mounted (${signal ?? 'unmounted'})`));
+    });
+  });
+}

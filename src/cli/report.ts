@@ -1,0 +1,92 @@
+/** An error of a mount or unmount, told in one line: what is wrong, with what, and what to do next. */
+import { CorruptionError, FsError, UnsupportedError } from '../errors.js';
+import { UsageError } from './args.js';
+import { MountExit } from './exit-codes.js';
+import { commandName, lockHolders } from './server-process.js';
+
+/** The mount or unmount cannot go on; the message is complete. */
+export class CommandError extends Error {
+  readonly exitCode: number;
+
+  constructor(message: string, exitCode: number = MountExit.FAILURE) {
+    super(message);
+    this.name = 'CommandError';
+    this.exitCode = exitCode;
+  }
+}
+
+export interface Failure {
+  readonly line: string;
+  readonly exitCode: number;
+}
+
+/** `image` is what the user typed. Null for a bug of this program. */
+export function explain(error: unknown, image: string): Failure | null {
+  if (error instanceof UsageError) return { line: error.message, exitCode: MountExit.USAGE };
+  if (error instanceof CommandError) return { line: error.message, exitCode: error.exitCode };
+  if (error instanceof UnsupportedError) {
+    const next = error.features.length > 0 ? `; see: ext4d info ${image}` : '';
+    return failure(`${image}: ${error.message}${next}`);
+  }
+  if (error instanceof CorruptionError) return failure(`${image}: ${error.message}${adviceOnCorruption(error, image)}`);
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  if (error instanceof FsError || (error instanceof Error && 'syscall' in error)) {
+    return explainErrno(code, error.message, image);
+  }
+  return null;
+}
+
+const failure = (line: string): Failure => ({ line, exitCode: MountExit.FAILURE });
+
+function adviceOnCorruption(error: CorruptionError, image: string): string {
+  if (/not an ext4 filesystem/.test(error.finding)) return '; for a filesystem inside a disk image give -o offset=BYTES';
+  if (/truncated/.test(error.finding)) return '; copy it again, or shrink it: resize2fs';
+  return `; nothing was changed; repair: e2fsck -f ${image}`;
+}
+
+function explainErrno(code: string, message: string, image: string): Failure {
+  switch (code) {
+    case 'ENOENT':
+      return failure(`${image}: no such image or device`);
+    case 'EISDIR':
+      return failure(`${image}: is a directory, not an image`);
+    case 'EACCES':
+    case 'EPERM':
+      return { line: `${image}: permission denied; nothing was changed`, exitCode: MountExit.USAGE };
+    case 'EROFS':
+      return failure(`${image}: cannot be written: mount it read-only (-o ro)`);
+    case 'EBUSY':
+    case 'ETXTBSY':
+      return failure(`${image}: already in use${holderText(image)}`);
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return failure(`${image}: no space left where the image is stored; make room, then mount again`);
+    case 'EIO':
+      return failure(`${image}: cannot be read or written: ${message}`);
+    default:
+      return failure(`${image}: ${message}`);
+  }
+}
+
+/** " by ext4d (pid 12)": who has the image locked. */
+export function holderText(image: string): string {
+  let holders: number[] = [];
+  try {
+    holders = lockHolders(image);
+  } catch {
+    // It has just gone.
+  }
+  if (holders.length === 0) return '';
+  return ` by ${holders.map((pid) => `${commandName(pid)} (pid ${pid})`).join(', ')}`;
+}
+
+/** Prints `error` for the program `name` and returns the exit code. Bugs keep their stack. */
+export function report(name: string, error: unknown, image = ''): number {
+  const told = explain(error, image);
+  if (told === null) {
+    process.stderr.write(`${name}: internal error: ${error instanceof Error ? error.stack : String(error)}\n`);
+    return MountExit.BUG;
+  }
+  process.stderr.write(`${name}: ${told.line.replaceAll('\n', ' ')}\n`);
+  return told.exitCode;
+}

@@ -1,0 +1,231 @@
+/** The server behind a mount: opens the image, mounts, serves until it is unmounted, leaves the image clean. */
+import { resolve } from 'node:path';
+import { closeSync, writeFileSync, writeSync } from 'node:fs';
+import { FileDevice } from '../block/file-device.js';
+import { FsError } from '../errors.js';
+import { Filesystem } from '../ext4/filesystem.js';
+import type { OpenReport } from '../ext4/open.js';
+import { MountError, mountFuse, requestUnmount, tuneBackingDevice } from '../fuse/mount.js';
+import { Session } from '../fuse/session.js';
+import { requireNative } from '../native.js';
+import { MountExit } from './exit-codes.js';
+import { count } from './image-command.js';
+import { checkTargets } from './mount-checks.js';
+import type { MountOptions } from './mount-options.js';
+import { mountAt } from './mountinfo.js';
+import { Progress } from './progress.js';
+import { CommandError, explain } from './report.js';
+
+export interface ServeOptions {
+  readonly verbose: boolean;
+  /** Where "ready" is written once mounted; from then on stdio is let go, and the log is syslog. Null: none of that. */
+  readonly readyFd: number | null;
+}
+
+/** Priorities of syslog(3). */
+const LOG_ERR = 3;
+const LOG_INFO = 6;
+
+/** After a lazy unmount: how long open files may keep the server. Then the image is closed under them. */
+const LINGER_MS = 10_000;
+
+/** Tells what happens: on stderr, from {@link detach} on in the system's log. */
+class Teller {
+  private detached = false;
+  private readonly image: string;
+
+  constructor(image: string) {
+    this.image = image;
+  }
+
+  tell(line: string, priority = LOG_INFO): void {
+    const text = `${this.image}: ${line}`;
+    if (this.detached) requireNative().syslog(priority, text.replaceAll('\0', ''));
+    else process.stderr.write(`ext4d: ${text}\n`);
+  }
+
+  /** Reports readiness to the parent, and lets go of its terminal and directory. */
+  detach(readyFd: number): void {
+    process.chdir('/');
+    requireNative().detachStdio();
+    this.detached = true;
+    try {
+      writeSync(readyFd, 'ready\n');
+      closeSync(readyFd);
+    } catch {
+      // The parent is gone; the mount stays.
+    }
+  }
+}
+
+/** Serves until unmounted. Exit code: 0 the image is clean; 32 it could not be closed. Throws what `explain` knows. */
+export async function serve(
+  image: string,
+  directory: string,
+  options: MountOptions,
+  { verbose, readyFd }: ServeOptions,
+): Promise<number> {
+  checkTargets(image, directory);
+  nameProcess();
+  const source = resolve(image);
+  const mountpoint = resolve(directory);
+  const teller = new Teller(image);
+  const progress = new Progress();
+  const device = openDevice(image, options, teller);
+  let fs: Filesystem;
+  try {
+    fs = Filesystem.open(device, {
+      readOnly: options.readOnly || device.readOnly,
+      noRecovery: options.noRecovery,
+      commitIntervalMs: options.commitIntervalMs,
+      cacheBytes: options.cacheBytes,
+      errors: options.errors,
+      atime: options.atime,
+      progress: (what, done, total) => progress.show(what, done, total),
+      log: (line) => teller.tell(line, LOG_ERR),
+    });
+  } catch (error) {
+    device.close();
+    throw error;
+  } finally {
+    progress.end();
+  }
+  let fuseFd: number;
+  try {
+    checkReadOnly(image, fs, options, teller);
+    for (const line of recoveryLines(fs.report)) if (verbose || process.stderr.isTTY) teller.tell(line);
+    if (verbose && options.ignored.length > 0) teller.tell(`options without an effect here: ${options.ignored.join(', ')}`);
+    fuseFd = mount(source, mountpoint, device, fs, options);
+  } catch (error) {
+    fs.closeSync();
+    throw error;
+  }
+  return await new Promise<number>((done) => {
+    const session = new Session({
+      fs,
+      fuseFd,
+      device: fs.volume.device,
+      blockSize: fs.volume.geometry.blockSize,
+      acl: options.acl,
+      writeback: !fs.readOnly,
+      log: (line) => teller.tell(line, LOG_ERR),
+      onBegin() {
+        tuneBackingDevice(mountpoint);
+        if (readyFd !== null) teller.detach(readyFd);
+        if (verbose) teller.tell(`mounted on ${mountpoint}${fs.readOnly ? ', read-only' : ''}`);
+      },
+      onEnd(error) {
+        if (error !== null) teller.tell(`not closed cleanly: ${error.message}; the next mount recovers it`, LOG_ERR);
+        else if (verbose) teller.tell('unmounted, clean');
+        done(error === null ? MountExit.OK : MountExit.FAILURE);
+      },
+    });
+    endOnSignals(mountpoint, fs, teller);
+    session.start();
+  });
+}
+
+/** What ps, top and "already in use by" show; the arguments stay as they are. */
+function nameProcess(): void {
+  try {
+    writeFileSync('/proc/self/comm', 'ext4d');
+  } catch {
+    // It stays "node".
+  }
+}
+
+/** What may not be written is opened for reading, unless `rw` was asked for. */
+function openDevice(image: string, options: MountOptions, teller: Teller): FileDevice {
+  const { offsetBytes, sizeLimitBytes } = options;
+  if (!options.readOnly) {
+    try {
+      return FileDevice.open(image, { offsetBytes, sizeLimitBytes });
+    } catch (error) {
+      const code = error instanceof FsError ? error.code : '';
+      if (options.readWrite || !['EACCES', 'EPERM', 'EROFS'].includes(code)) throw error;
+    }
+  }
+  const device = FileDevice.open(image, { readOnly: true, offsetBytes, sizeLimitBytes });
+  if (!options.readOnly) teller.tell('may not be written: mounting read-only');
+  return device;
+}
+
+function checkReadOnly(image: string, fs: Filesystem, options: MountOptions, teller: Teller): void {
+  const reasons = fs.report.readOnlyReasons;
+  if (!fs.readOnly || options.readOnly || reasons.length === 0 || fs.volume.device.readOnly) return;
+  if (options.readWrite) throw new CommandError(`${image}: cannot be mounted read-write: ${reasons.join('; ')}`);
+  teller.tell(`mounting read-only: ${reasons.join('; ')}`);
+}
+
+function recoveryLines({ log, orphans }: OpenReport): string[] {
+  const lines: string[] = [];
+  if (log !== null && log.state === 'recovered') {
+    lines.push(
+      `log replayed: ${count(log.transactions, 'transaction')}, ${count(log.blocks, 'block')} written, ` +
+        `${log.revokeHits} voided by revokes; the log ends because: ${log.endReason}`,
+    );
+  }
+  if (log !== null && log.journalErrno !== 0) lines.push('an earlier error is recorded in the log: run e2fsck');
+  if (orphans !== null) lines.push(`orphans: ${JSON.stringify(orphans)}`);
+  return lines;
+}
+
+function mount(source: string, mountpoint: string, device: FileDevice, fs: Filesystem, options: MountOptions): number {
+  const asRoot = process.geteuid?.() === 0;
+  const blkdev = device.isBlockDevice && asRoot;
+  // fuseblk claims the device for the kernel, which refuses while we do.
+  if (blkdev) device.releaseClaim();
+  const word = (name: string) => options.vfs.includes(name);
+  try {
+    return mountFuse({
+      source,
+      mountpoint,
+      blkdev,
+      blksize: fs.volume.geometry.blockSize,
+      options: {
+        ro: fs.readOnly,
+        nosuid: word('nosuid'),
+        nodev: word('nodev'),
+        noexec: word('noexec'),
+        noatime: options.atime === 'noatime',
+        allowOther: options.allowOther,
+        subtype: options.subtype,
+        fsname: options.fsname,
+      },
+    });
+  } catch (error) {
+    if (error instanceof MountError) throw new CommandError(error.message);
+    throw error;
+  }
+}
+
+/** SIGTERM, SIGINT, SIGHUP: unmount. Where files are open the mount leaves the tree, and the server soon follows. */
+function endOnSignals(mountpoint: string, fs: Filesystem, teller: Teller): void {
+  let ending = false;
+  const end = (signal: NodeJS.Signals) => {
+    if (ending) return;
+    ending = true;
+    teller.tell(`${signal}: unmounting`);
+    requestUnmount(mountpoint, false, (code, said) => {
+      // Unmounted: the session ends by itself.
+      if (code === 0 || mountAt(mountpoint) === null) return;
+      teller.tell(`in use (${said}): unmounting lazily`);
+      requestUnmount(mountpoint, true, (lazyCode, lazySaid) => {
+        if (lazyCode !== 0) teller.tell(`cannot be unmounted: ${lazySaid}`, LOG_ERR);
+        // Whoever has files open keeps the connection. What they have synced, and all they have sent, is kept.
+        setTimeout(() => process.exit(closeUnder(fs, teller)), LINGER_MS).unref();
+      });
+    });
+  };
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, end);
+}
+
+function closeUnder(fs: Filesystem, teller: Teller): number {
+  try {
+    fs.closeSync();
+    return MountExit.OK;
+  } catch (error) {
+    teller.tell(explain(error, 'image')?.line ?? String(error), LOG_ERR);
+    return MountExit.FAILURE;
+  }
+}

@@ -1,0 +1,133 @@
+/** `ext4d umount`: returns when the image is clean and its server gone; with -l at once, and both follow when the last file closes. */
+import { spawn } from 'node:child_process';
+import { FileDevice } from '../block/file-device.js';
+import { INCOMPAT } from '../ext4/features.js';
+import { readGeometry } from '../ext4/open.js';
+import { requireNative, whenJobDone } from '../native.js';
+import { parseArguments, UsageError } from './args.js';
+import { MountExit } from './exit-codes.js';
+import { type MountEntry, mountAt, readMountinfo } from './mountinfo.js';
+import { Progress } from './progress.js';
+import { CommandError, report } from './report.js';
+import { isAlive, lockHolders, type Process, serverOf, usersOf } from './server-process.js';
+
+const USAGE = 'usage: ext4d umount [-l] MOUNTPOINT';
+const OPTIONS = { lazy: { type: 'boolean', short: 'l' } } as const;
+
+const MNT_DETACH = 2;
+const UMOUNT_NOFOLLOW = 8;
+const POLL_MS = 10;
+
+/** Exit code: 0 unmounted and clean, 1 usage or permission, 32 not unmounted, or not clean. */
+export async function runUmount(args: readonly string[]): Promise<number> {
+  try {
+    const { flags, positionals } = parseArguments(args, OPTIONS, ['MOUNTPOINT']);
+    await umount(positionals[0], flags.lazy);
+    return MountExit.OK;
+  } catch (error) {
+    const code = report('ext4d umount', error, args.at(-1));
+    if (error instanceof UsageError) process.stderr.write(`${USAGE}\n`);
+    return code;
+  }
+}
+
+async function umount(typed: string, lazy: boolean): Promise<void> {
+  const entry = mountAt(typed);
+  if (entry === null) throw new CommandError(`${typed}: not mounted`);
+  const { mountpoint, source } = entry;
+  const server = serverOf(mountpoint, source);
+  if (!/^fuse(blk)?\.ext4d$/.test(entry.type) && server === null) {
+    throw new CommandError(`${typed}: mounted as ${entry.type}, not by ext4d; use umount`);
+  }
+  const progress = new Progress();
+  const ticking = setInterval(() => progress.show(`unmounting ${typed}`), 100);
+  try {
+    await detach(typed, entry, lazy);
+    if (lazy) return;
+    // An earlier mount may show now that this one is gone: only the same filesystem counts.
+    const elsewhere = readMountinfo().filter((other) => other.device === entry.device && other.type === entry.type);
+    if (elsewhere.length > 0) {
+      throw new CommandError(`${typed}: unmounted, but the image is still mounted on ${elsewhere[0].mountpoint}`);
+    }
+    await serverGone(server, source, mountpoint);
+  } finally {
+    clearInterval(ticking);
+    progress.end();
+  }
+  if (!entry.readOnly) checkClean(source);
+}
+
+/** Takes the mount out of the tree. The kernel writes back what it holds before that succeeds. */
+async function detach(typed: string, { mountpoint }: MountEntry, lazy: boolean): Promise<void> {
+  let busy = false;
+  if (process.geteuid?.() === 0) {
+    const native = requireNative();
+    const flags = UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0);
+    const result = await new Promise<number>((done) => whenJobDone(native.unmount(mountpoint, flags), done));
+    if (result === 0) return;
+    // In a user namespace a mount made by fusermount3 is not ours to end.
+    if (result !== -1) {
+      busy = result === -16;
+      if (!busy) throw new CommandError(`${typed}: cannot be unmounted (errno ${-result})`);
+    }
+  }
+  if (!busy) {
+    const { code, said } = await fusermount([lazy ? '-uz' : '-u', '--', mountpoint]);
+    if (code === 0) return;
+    busy = /busy/i.test(said);
+    if (!busy) throw new CommandError(`${typed}: ${said || `fusermount3 failed with exit code ${code}`}`);
+  }
+  const users = usersOf(mountpoint, 4);
+  const by = users.length > 0 ? ` by ${users.join(', ')}` : '';
+  throw new CommandError(`${typed}: busy: in use${by}; end that, or detach it with: ext4d umount -l ${typed}`);
+}
+
+function fusermount(args: readonly string[]): Promise<{ code: number; said: string }> {
+  return new Promise((done, fail) => {
+    const child = spawn('fusermount3', args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    let said = '';
+    child.stderr.on('data', (chunk) => {
+      said += chunk;
+    });
+    child.on('error', () =>
+      fail(new CommandError('fusermount3 is not installed: apt install fuse3', MountExit.SYSTEM)),
+    );
+    child.on('close', (code) => done({ code: code ?? -1, said: said.trim().split('\n').join('; ') }));
+  });
+}
+
+async function serverGone(server: Process | null, source: string, mountpoint: string): Promise<void> {
+  const running = () => (server === null ? holdersLeft(source, mountpoint) : isAlive(server));
+  while (running()) await new Promise((done) => setTimeout(done, POLL_MS));
+}
+
+/** Without knowing the server: somebody still has the image locked for this mountpoint. */
+function holdersLeft(source: string, mountpoint: string): boolean {
+  try {
+    return lockHolders(source).length > 0 && serverOf(mountpoint, source) !== null;
+  } catch {
+    return false;
+  }
+}
+
+/** The server is gone: did it end the image cleanly? Says nothing where that cannot be read. */
+function checkClean(source: string): void {
+  let needsRecovery = false;
+  try {
+    if (lockHolders(source).length > 0) return;
+    const device = FileDevice.open(source, { readOnly: true, noLock: true });
+    try {
+      needsRecovery = (readGeometry(device).incompat & INCOMPAT.needs_recovery) !== 0;
+    } finally {
+      device.close();
+    }
+  } catch {
+    return;
+  }
+  if (needsRecovery) {
+    throw new CommandError(
+      `${source}: unmounted, but its server did not end cleanly (see the system log); the log will be replayed ` +
+        `at the next mount, or now: ext4d replay ${source}`,
+    );
+  }
+}

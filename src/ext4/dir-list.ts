@@ -1,0 +1,98 @@
+/**
+ * Listing a directory. An indexed one is listed in hash order, as the kernel does: the cursor is then a hash, and stays
+ * right whatever is added and removed between two calls. A linear one is listed in the order of its bytes.
+ */
+import { checkedLength, entrySpace } from './dir-block.js';
+import { isIndexed } from './dir.js';
+import { hashName, nameHash } from './dir-hash.js';
+import { indexHashVersion, leafOf, nextLeaf, probe } from './dir-htree.js';
+import { blockCount, readDirBlock } from './dir-read.js';
+import { FsError } from '../errors.js';
+import { DIR_ENTRY } from './format/dir-entry.js';
+import type { Ino, Inode } from './inode.js';
+import type { CachedBlock } from '../jbd2/block-cache.js';
+import type { Volume } from './volume.js';
+
+export type Visit = (name: Uint8Array, ino: Ino, fileType: number, nextCursor: number) => boolean;
+
+/** A cursor of an indexed directory: 31 bits of hash, 21 of minor hash, behind the two for "." and "..". */
+const MINOR_UNITS = 2 ** 21;
+const FIRST_HASHED = 2;
+
+interface Listed {
+  readonly key: number;
+  readonly at: number;
+}
+
+/**
+ * Visits entries from `cursor` on (0: the beginning) until `visit` returns false for one that it does not take.
+ * `nextCursor` is where to go on after the entry.
+ */
+export function readDirectory(vol: Volume, dir: Inode, cursor: number, visit: Visit): void {
+  if (!dir.isDirectory) throw new FsError('ENOTDIR');
+  if (isIndexed(vol, dir)) listIndexed(vol, dir, cursor, visit);
+  else listLinear(vol, dir, cursor, visit);
+}
+
+function visitEntry(block: CachedBlock, at: number, next: number, visit: Visit): boolean {
+  const nameLength = DIR_ENTRY.name_len.get(block.view, at);
+  const name = block.bytes.subarray(at + DIR_ENTRY.SIZE, at + DIR_ENTRY.SIZE + nameLength) as Uint8Array;
+  return visit(name, DIR_ENTRY.inode.get(block.view, at), DIR_ENTRY.file_type.get(block.view, at), next);
+}
+
+function listLinear(vol: Volume, dir: Inode, cursor: number, visit: Visit): void {
+  const { blockSize } = vol.geometry;
+  const blocks = blockCount(vol, dir);
+  const end = entrySpace(vol);
+  for (let lblk = Math.floor(cursor / blockSize); lblk < blocks; lblk++) {
+    const block = readDirBlock(vol, dir, lblk);
+    for (let at = 0; at < end; ) {
+      const length = checkedLength(vol, block, at, end);
+      const position = lblk * blockSize + at;
+      // Entries before the cursor were listed; one that the cursor points into was merged meanwhile.
+      if (position >= cursor && DIR_ENTRY.inode.get(block.view, at) !== 0) {
+        const next = at + length >= end ? (lblk + 1) * blockSize : position + length;
+        if (!visitEntry(block, at, next, visit)) return;
+      }
+      at += length;
+    }
+  }
+}
+
+function listIndexed(vol: Volume, dir: Inode, cursor: number, visit: Visit): void {
+  if (cursor < FIRST_HASHED) {
+    const root = readDirBlock(vol, dir, 0);
+    if (cursor < 1 && !visitEntry(root, 0, 1, visit)) return;
+    if (!visitEntry(root, 12, FIRST_HASHED, visit)) return;
+  }
+  const version = indexHashVersion(vol, dir);
+  const wanted = Math.max(cursor, FIRST_HASHED) - FIRST_HASHED;
+  const path = probe(vol, dir, Math.floor(wanted / MINOR_UNITS) * 2, version);
+  for (;;) {
+    const block = readDirBlock(vol, dir, leafOf(path));
+    const entries = sortedEntries(vol, block, version, wanted);
+    for (let i = 0; i < entries.length; i++) {
+      const { key, at } = entries[i];
+      // Entries of one key are listed together: going on in the middle of them lists them again rather than not at all.
+      const last = i + 1 === entries.length || entries[i + 1].key !== key;
+      if (!visitEntry(block, at, FIRST_HASHED + key + (last ? 1 : 0), visit)) return;
+    }
+    if (nextLeaf(vol, dir, path) < 0) return;
+  }
+}
+
+function sortedEntries(vol: Volume, block: CachedBlock, version: number, from: number): Listed[] {
+  const entries: Listed[] = [];
+  const end = entrySpace(vol);
+  for (let at = 0; at < end; ) {
+    const length = checkedLength(vol, block, at, end);
+    if (DIR_ENTRY.inode.get(block.view, at) !== 0) {
+      const nameLength = DIR_ENTRY.name_len.get(block.view, at);
+      hashName(vol.geometry, version, block.bytes.subarray(at + DIR_ENTRY.SIZE, at + DIR_ENTRY.SIZE + nameLength) as Uint8Array);
+      const key = (nameHash.hash >>> 1) * MINOR_UNITS + (nameHash.minor >>> 11);
+      if (key >= from) entries.push({ key, at });
+    }
+    at += length;
+  }
+  return entries.sort((a, b) => a.key - b.key || a.at - b.at);
+}

@@ -1,0 +1,141 @@
+/** Directories: find, add, remove and list entries, whether the directory is indexed or not. */
+import { CorruptionError, FsError } from '../errors.js';
+import type { CachedBlock } from '../jbd2/block-cache.js';
+import type { Handle } from '../jbd2/handle.js';
+import { checkedLength, deleteAt, entrySpace, findInBlock, findRoom, formatLeaf, formatTail, insertAt, setRecLen } from './dir-block.js';
+import { findIndexed, looksLikeIndexRoot } from './dir-htree.js';
+import { addIndexed, makeIndexed } from './dir-htree-split.js';
+import { appendDirBlock, blockCount, readDirBlock, writeAccess } from './dir-read.js';
+import { COMPAT } from './features.js';
+import { DIR_ENTRY, EXT4_NAME_LEN, FILE_TYPE } from './format/dir-entry.js';
+import { EXT4_INDEX_FL, S_IFDIR, S_IFMT } from './format/inode.js';
+import type { Ino, Inode, WritableInode } from './inode.js';
+import type { Volume } from './volume.js';
+
+export { readDirectory } from './dir-list.js';
+
+/** Blocks that adding an entry may change: leaves, two index levels, a new block with its mapping and bitmap. */
+export const DIR_ENTRY_CREDITS = 24;
+
+export interface DirEntry {
+  readonly ino: Ino;
+  readonly fileType: number;
+}
+
+interface Place {
+  readonly block: CachedBlock;
+  readonly at: number;
+}
+
+export function isIndexed(vol: Volume, dir: Inode): boolean {
+  return dir.hasFlag(EXT4_INDEX_FL) && (vol.geometry.compat & COMPAT.dir_index) !== 0;
+}
+
+function find(vol: Volume, dir: Inode, name: Uint8Array): Place | null {
+  if (!dir.isDirectory) throw new FsError('ENOTDIR');
+  const isDot = name.length <= 2 && name[0] === 0x2e && (name.length === 1 || name[1] === 0x2e);
+  if (isIndexed(vol, dir) && !isDot) return findIndexed(vol, dir, name);
+  const blocks = isDot ? 1 : blockCount(vol, dir);
+  for (let lblk = 0; lblk < blocks; lblk++) {
+    const block = readDirBlock(vol, dir, lblk);
+    const at = findInBlock(vol, block, name);
+    if (at >= 0) return { block, at };
+  }
+  return null;
+}
+
+/** Throws FsError ENOTDIR, ENAMETOOLONG; CorruptionError. */
+export function lookupEntry(vol: Volume, dir: Inode, name: Uint8Array): DirEntry | null {
+  if (name.length > EXT4_NAME_LEN) throw new FsError('ENAMETOOLONG');
+  const place = find(vol, dir, name);
+  if (place === null) return null;
+  const { view } = place.block;
+  return { ino: DIR_ENTRY.inode.get(view, place.at), fileType: DIR_ENTRY.file_type.get(view, place.at) };
+}
+
+/** Adds an entry; the caller knows that the name is not there. Throws FsError ENOSPC. */
+export function addEntry(handle: Handle, vol: Volume, dir: Inode, name: Uint8Array, ino: Ino, mode: number): void {
+  const entry = { name, ino, fileType: FILE_TYPE[mode & S_IFMT] ?? 0 };
+  if (isIndexed(vol, dir)) {
+    addIndexed(handle, vol, dir, entry);
+    return;
+  }
+  const blocks = blockCount(vol, dir);
+  for (let lblk = 0; lblk < blocks; lblk++) {
+    const block = readDirBlock(vol, dir, lblk);
+    const room = findRoom(vol, block, name.length);
+    if (room < 0) continue;
+    insertAt(vol, writeAccess(handle, block), room, entry);
+    return;
+  }
+  if (blocks === 1 && (vol.geometry.compat & COMPAT.dir_index) !== 0) {
+    makeIndexed(handle, vol, dir);
+    addIndexed(handle, vol, dir, entry);
+    return;
+  }
+  const { block } = appendDirBlock(handle, vol, dir);
+  formatLeaf(vol, block);
+  insertAt(vol, block, 0, entry);
+}
+
+/** Removes an entry that is there. Throws FsError ENOENT. */
+export function removeEntry(handle: Handle, vol: Volume, dir: Inode, name: Uint8Array): void {
+  const place = find(vol, dir, name);
+  if (place === null) throw new FsError('ENOENT');
+  deleteAt(vol, writeAccess(handle, place.block), place.at);
+}
+
+/** Lets an entry that is there name another inode. */
+export function replaceEntry(handle: Handle, vol: Volume, dir: Inode, name: Uint8Array, ino: Ino, mode: number): void {
+  const place = find(vol, dir, name);
+  if (place === null) throw new FsError('ENOENT');
+  const block = writeAccess(handle, place.block);
+  DIR_ENTRY.inode.set(block.view, place.at, ino);
+  if (DIR_ENTRY.file_type.get(block.view, place.at) !== 0) {
+    DIR_ENTRY.file_type.set(block.view, place.at, FILE_TYPE[mode & S_IFMT] ?? 0);
+  }
+}
+
+const DOT = new Uint8Array([0x2e]);
+const DOT_DOT = new Uint8Array([0x2e, 0x2e]);
+
+/** The first block of a new directory: "." and "..". */
+export function initDirectory(handle: Handle, vol: Volume, dir: WritableInode, parentIno: Ino): void {
+  const { block } = appendDirBlock(handle, vol, dir);
+  formatLeaf(vol, block);
+  const fileType = FILE_TYPE[S_IFDIR];
+  insertAt(vol, block, 0, { name: DOT, ino: dir.ino, fileType });
+  insertAt(vol, block, 0, { name: DOT_DOT, ino: parentIno, fileType });
+  setRecLen(block, 12, entrySpace(vol) - 12, vol.geometry.blockSize);
+  formatTail(vol, block);
+}
+
+/** ".." of a directory that has moved. */
+export function setParent(handle: Handle, vol: Volume, dir: Inode, parentIno: Ino): void {
+  const block = writeAccess(handle, readDirBlock(vol, dir, 0));
+  const at = findInBlock(vol, block, DOT_DOT);
+  if (at < 0 && !looksLikeIndexRoot(vol, block)) throw new CorruptionError('directory', `inode ${dir.ino}`, 'it has no ".."');
+  DIR_ENTRY.inode.set(block.view, at < 0 ? 12 : at, parentIno);
+}
+
+/** True if there is nothing but "." and "..". */
+export function isEmpty(vol: Volume, dir: Inode): boolean {
+  const blocks = blockCount(vol, dir);
+  const indexed = isIndexed(vol, dir);
+  for (let lblk = 0; lblk < blocks; lblk++) {
+    const block = readDirBlock(vol, dir, lblk);
+    const { view, bytes } = block;
+    // Index nodes look like blocks of one unused entry, the root like a block of "." and "..".
+    const end = indexed && lblk === 0 ? 24 : entrySpace(vol);
+    for (let at = 0; at < end; ) {
+      const length = checkedLength(vol, block, at, vol.geometry.blockSize);
+      if (DIR_ENTRY.inode.get(view, at) !== 0) {
+        const nameLength = DIR_ENTRY.name_len.get(view, at);
+        const isDot = nameLength <= 2 && bytes[at + 8] === 0x2e && (nameLength === 1 || bytes[at + 9] === 0x2e);
+        if (!(isDot && lblk === 0)) return false;
+      }
+      at += length;
+    }
+  }
+  return true;
+}

@@ -1,0 +1,31 @@
+/** The end of an inode (ext4_evict_inode). */
+import { discardReservation } from './block-alloc.js';
+import { removeRange } from './extent-remove.js';
+import { EXT_MAX_BLOCKS } from './format/extent.js';
+import { type Ino, Inode } from './inode.js';
+import { freeInode } from './inode-alloc.js';
+import { removeOrphan } from './orphan.js';
+import { freeXattrBlock } from './xattr.js';
+import type { Volume } from './volume.js';
+
+/** Bitmaps and descriptors of inode, attribute block and orphan record. */
+const FINAL_CREDITS = 12;
+
+/**
+ * An inode without names has lost its last user: its blocks, its attributes and itself become free. It is on the orphan
+ * list, and leaves it in the last transaction: a crash before that is finished by the next mount. Does nothing for an
+ * inode that has names.
+ */
+export function evict(vol: Volume, ino: Ino): void {
+  discardReservation(vol, ino);
+  vol.journal.run(FINAL_CREDITS * 3, (handle) => {
+    const inode = Inode.get(vol, ino);
+    if (inode.linksCount > 0) return;
+    if (inode.usesExtents) removeRange(handle, inode, 0, EXT_MAX_BLOCKS);
+    handle.ensureCredits(FINAL_CREDITS);
+    const last = Inode.load(vol, ino).edit(handle);
+    freeXattrBlock(handle, last);
+    removeOrphan(handle, last);
+    freeInode(handle, vol, last);
+  });
+}

@@ -1,0 +1,201 @@
+/** New inodes and freed ones (fs/ext4/ialloc.c). */
+import { CorruptionError, FsError } from '../errors.js';
+import type { Handle } from '../jbd2/handle.js';
+import { testBit } from './bitmap.js';
+import { RO_COMPAT } from './features.js';
+import { initExtentRoot } from './extent-insert.js';
+import { EXT4_BG_INODE_ZEROED } from './format/group-desc.js';
+import {
+  EXT4_EXTENTS_FL,
+  EXT4_FL_INHERITED,
+  EXT4_NODUMP_FL,
+  EXT4_NOATIME_FL,
+  EXT4_TOPDIR_FL,
+  S_IFDIR,
+  S_IFMT,
+  S_IFREG,
+  S_ISGID,
+} from './format/inode.js';
+import { GroupDescriptor } from './group.js';
+import { hasUninitInodes, inodeBitmapForUse, readInodeBitmap } from './inode-bitmap.js';
+import { type Ino, Inode, inodeTableKind, type WritableInode } from './inode.js';
+import { candidateGroups, groupOfInode } from './orlov.js';
+import { totals } from './totals.js';
+import type { Volume } from './volume.js';
+
+/** Inodes freed in transactions not yet durable, and where to look next in each group. */
+interface AllocationState {
+  readonly busy: Set<Ino>;
+  readonly nextIndex: Map<number, number>;
+}
+
+const states = new WeakMap<Volume, AllocationState>();
+
+function stateOf(vol: Volume): AllocationState {
+  let state = states.get(vol);
+  if (state === undefined) {
+    state = { busy: new Set(), nextIndex: new Map() };
+    states.set(vol, state);
+  }
+  return state;
+}
+
+/**
+ * A new inode near `parent`, complete but for its links and contents: owner, times, generation, inherited flags, and the
+ * root of an extent tree for files and directories. Its link count is 1. Throws FsError ENOSPC.
+ */
+export function allocateInode(
+  handle: Handle,
+  vol: Volume,
+  parent: Inode,
+  mode: number,
+  cred: { readonly uid: number; readonly gid: number },
+): WritableInode {
+  const isDirectory = (mode & S_IFMT) === S_IFDIR;
+  if (totals(vol).freeInodes === 0) throw new FsError('ENOSPC', 'no free inodes');
+  for (const group of candidateGroups(vol, parent, isDirectory)) {
+    const index = findFree(vol, group);
+    if (index < 0) continue;
+    const ino = take(handle, vol, group, index, isDirectory);
+    return fillIn(handle, vol, ino, parent, mode, cred);
+  }
+  throw new FsError('ENOSPC', 'no free inodes');
+}
+
+/** Index in the group of a free inode, or -1. */
+function findFree(vol: Volume, group: number): number {
+  const desc = GroupDescriptor.get(vol, group);
+  if (desc.freeInodes === 0) return -1;
+  const { inodesPerGroup, firstInode } = vol.geometry;
+  const { busy, nextIndex } = stateOf(vol);
+  const first = group === 0 ? firstInode - 1 : 0;
+  if (hasUninitInodes(vol, desc)) return first < inodesPerGroup ? first : -1;
+  const { view } = readInodeBitmap(vol, desc);
+  const isFree = (index: number) => !testBit(view, index) && !busy.has(group * inodesPerGroup + index + 1);
+  const hint = Math.max(first, nextIndex.get(group) ?? first);
+  for (let index = hint; index < inodesPerGroup; index++) if (isFree(index)) return index;
+  for (let index = first; index < hint; index++) if (isFree(index)) return index;
+  return -1;
+}
+
+function take(handle: Handle, vol: Volume, group: number, index: number, isDirectory: boolean): Ino {
+  const { inodesPerGroup, metadataCsum, gdtCsum } = vol.geometry;
+  const ino = group * inodesPerGroup + index + 1;
+  const desc = GroupDescriptor.get(vol, group);
+  const bitmap = inodeBitmapForUse(handle, vol, desc);
+  bitmap.view.setUint8(index >>> 3, bitmap.view.getUint8(index >>> 3) | (1 << (index & 7)));
+  const writable = desc.edit(handle);
+  writable.setFreeInodes(desc.freeInodes - 1);
+  if (isDirectory) writable.setUsedDirs(desc.usedDirs + 1);
+  if (metadataCsum || gdtCsum) {
+    const usedBefore = inodesPerGroup - desc.itableUnused;
+    if (index >= usedBefore) {
+      clearUnused(handle, vol, desc, usedBefore, index);
+      writable.setItableUnused(inodesPerGroup - index - 1);
+    }
+  }
+  stateOf(vol).nextIndex.set(group, index + 1);
+  totals(vol).addFreeInodes(handle, -1);
+  return ino;
+}
+
+/**
+ * Beyond bg_itable_unused the inode table was never written and may hold anything: what is taken into use is zeroed,
+ * from the first unused inode up to and including `index`.
+ */
+function clearUnused(handle: Handle, vol: Volume, desc: GroupDescriptor, usedBefore: number, index: number): void {
+  if ((desc.flags & EXT4_BG_INODE_ZEROED) !== 0) return;
+  const { inodesPerBlock, inodeSize, inodesPerGroup } = vol.geometry;
+  const firstBlock = Math.floor(usedBefore / inodesPerBlock);
+  const lastBlock = Math.floor(index / inodesPerBlock);
+  for (let i = firstBlock; i <= lastBlock; i++) {
+    const nr = desc.inodeTable + i;
+    const owner = desc.group * inodesPerGroup + i * inodesPerBlock + 1;
+    const from = Math.max(0, usedBefore - i * inodesPerBlock);
+    const block =
+      from === 0
+        ? handle.getCreateAccess(nr, inodeTableKind(vol), owner)
+        : handle.getWriteAccess(vol.read(nr, inodeTableKind(vol), owner));
+    if (from > 0) block.bytes.fill(0, from * inodeSize);
+    handle.dirtyMetadata(block);
+  }
+}
+
+function fillIn(
+  handle: Handle,
+  vol: Volume,
+  ino: Ino,
+  parent: Inode,
+  mode: number,
+  cred: { readonly uid: number; readonly gid: number },
+): WritableInode {
+  const inode = Inode.load(vol, ino).edit(handle);
+  if (inode.mode !== 0 && inode.linksCount !== 0) {
+    throw new CorruptionError('inode', `inode ${ino}`, 'the bitmap says that it is free, and it is in use');
+  }
+  inode.block.bytes.fill(0, inode.base, inode.end);
+  const type = mode & S_IFMT;
+  const inheritsGroup = (parent.mode & S_ISGID) !== 0;
+  let permissions = mode & 0o7777;
+  if (inheritsGroup && type === S_IFDIR) permissions |= S_ISGID;
+  inode.setMode(type | permissions);
+  inode.setUid(cred.uid);
+  inode.setGid(inheritsGroup ? parent.gid : cred.gid);
+  inode.setLinksCount(1);
+  inode.set('i_generation', vol.env.random32());
+  if (vol.geometry.inodeSize > 128 && (vol.geometry.roCompat & RO_COMPAT.extra_isize) !== 0) {
+    inode.set('i_extra_isize', vol.geometry.wantExtraIsize);
+  } else if (vol.geometry.inodeSize > 128) {
+    inode.set('i_extra_isize', 32);
+  }
+  inode.setFlags(inheritedFlags(parent.flags, type));
+  const now = vol.env.now();
+  inode.setAtime(now);
+  inode.setMtime(now);
+  inode.setCtime(now);
+  inode.setCrtime(now);
+  if (type === S_IFREG || type === S_IFDIR) {
+    inode.setFlags(inode.flags | EXT4_EXTENTS_FL);
+    initExtentRoot(inode);
+  }
+  return inode;
+}
+
+/** ext4_mask_flags: directories pass everything on to directories, less to files, little to the rest. */
+function inheritedFlags(flags: number, type: number): number {
+  const inherited = flags & EXT4_FL_INHERITED & ~EXT4_TOPDIR_FL;
+  if (type === S_IFDIR) return inherited;
+  // EXT4_REG_FLMASK takes dirsync, topdir and projinherit away; other types keep nodump and noatime only.
+  if (type === S_IFREG) return inherited & ~(0x10000 | 0x20000 | 0x20000000);
+  return inherited & (EXT4_NODUMP_FL | EXT4_NOATIME_FL);
+}
+
+/** Gives an inode back (ext4_free_inode). Its number is not used again before this is durable. */
+export function freeInode(handle: Handle, vol: Volume, inode: WritableInode): void {
+  const { ino } = inode;
+  const { inodesPerGroup, firstInode } = vol.geometry;
+  if (ino < firstInode) throw new CorruptionError('inode', `inode ${ino}`, 'a reserved inode cannot be freed');
+  const group = groupOfInode(vol, ino);
+  const index = (ino - 1) % inodesPerGroup;
+  const isDirectory = inode.isDirectory;
+  const desc = GroupDescriptor.get(vol, group);
+  const bitmap = inodeBitmapForUse(handle, vol, desc);
+  if (!testBit(bitmap.view, index)) throw new CorruptionError('inode bitmap', `group ${group}`, `inode ${ino} is free already`);
+  bitmap.view.setUint8(index >>> 3, bitmap.view.getUint8(index >>> 3) & ~(1 << (index & 7)));
+  const writable = desc.edit(handle);
+  writable.setFreeInodes(desc.freeInodes + 1);
+  if (isDirectory) writable.setUsedDirs(desc.usedDirs - 1);
+  // ext4_clear_inode and the zeroed mode: the record says that it is free.
+  inode.setMode(0);
+  inode.setLinksCount(0);
+  inode.setSizeBytes(0);
+  inode.setDtime(vol.env.now().seconds);
+  totals(vol).addFreeInodes(handle, 1);
+  const { busy, nextIndex } = stateOf(vol);
+  busy.add(ino);
+  handle.onRollback(() => busy.delete(ino));
+  handle.onCommit(() => {
+    busy.delete(ino);
+    if (index < (nextIndex.get(group) ?? 0)) nextIndex.set(group, index);
+  });
+}

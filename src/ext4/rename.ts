@@ -1,0 +1,137 @@
+/** rename(2) with its flags (ext4_rename, ext4_cross_rename): one atomic step whatever it moves. */
+import { FsError } from '../errors.js';
+import type { Handle } from '../jbd2/handle.js';
+import { addEntry, DIR_ENTRY_CREDITS, isEmpty, lookupEntry, removeEntry, replaceEntry, setParent } from './dir.js';
+import { S_IFCHR } from './format/inode.js';
+import { allocateInode } from './inode-alloc.js';
+import { type Ino, Inode } from './inode.js';
+import {
+  type Credentials,
+  checkDirectoryLinks,
+  countSubdirectory,
+  dropDirectory,
+  dropLink,
+  mayRemove,
+  NEW_INODE_CREDITS,
+  touchDirectory,
+  writableDirectory,
+} from './namei.js';
+import type { Volume } from './volume.js';
+
+export const RENAME_NOREPLACE = 1;
+export const RENAME_EXCHANGE = 2;
+export const RENAME_WHITEOUT = 4;
+
+/** A name with what it stands for. */
+interface Named {
+  readonly parent: Inode;
+  readonly name: Uint8Array;
+  readonly inode: Inode;
+}
+
+/**
+ * Returns the inode whose name was taken over, or 0. With no links left that one is on the orphan list. Throws FsError:
+ * ENOENT, EEXIST, ENOTEMPTY, EISDIR, ENOTDIR, EINVAL, EMLINK, ENOSPC, EPERM.
+ */
+export function rename(
+  vol: Volume,
+  parent: Ino,
+  name: Uint8Array,
+  newParent: Ino,
+  newName: Uint8Array,
+  flags: number,
+  cred: Credentials,
+): { replaced: Ino | 0 } {
+  if ((flags & ~7) !== 0 || ((flags & RENAME_EXCHANGE) !== 0 && flags !== RENAME_EXCHANGE)) throw new FsError('EINVAL');
+  return vol.journal.run(2 * DIR_ENTRY_CREDITS + NEW_INODE_CREDITS, (handle) => {
+    const oldDir = writableDirectory(vol, parent);
+    const newDir = writableDirectory(vol, newParent);
+    const entry = lookupEntry(vol, oldDir, name);
+    if (entry === null) throw new FsError('ENOENT');
+    const from: Named = { parent: oldDir, name, inode: Inode.get(vol, entry.ino) };
+    mayRemove(oldDir, from.inode);
+    if (from.inode.isDirectory && isInside(vol, newDir, from.inode.ino)) throw new FsError('EINVAL', 'a directory cannot move into itself');
+    const target = lookupEntry(vol, newDir, newName);
+    if ((flags & RENAME_EXCHANGE) !== 0) {
+      if (target === null) throw new FsError('ENOENT');
+      const to: Named = { parent: newDir, name: newName, inode: Inode.get(vol, target.ino) };
+      mayRemove(newDir, to.inode);
+      if (to.inode.isDirectory && isInside(vol, oldDir, to.inode.ino)) throw new FsError('EINVAL', 'a directory cannot move into itself');
+      if (from.inode.ino !== to.inode.ino) exchange(handle, vol, from, to);
+      return { replaced: 0 };
+    }
+    if (target !== null && (flags & RENAME_NOREPLACE) !== 0) throw new FsError('EEXIST');
+    // Two names of one inode: nothing happens, and both stay.
+    if (target !== null && target.ino === from.inode.ino) return { replaced: 0 };
+    const victim = target === null ? null : Inode.get(vol, target.ino);
+    if (victim !== null) mayReplace(vol, newDir, from.inode, victim);
+    move(handle, vol, from, newDir, newName, victim);
+    if ((flags & RENAME_WHITEOUT) !== 0) leaveWhiteout(handle, vol, parent, name, cred);
+    return { replaced: victim?.ino ?? 0 };
+  });
+}
+
+function mayReplace(vol: Volume, dir: Inode, inode: Inode, victim: Inode): void {
+  mayRemove(dir, victim);
+  if (inode.isDirectory && !victim.isDirectory) throw new FsError('ENOTDIR');
+  if (!inode.isDirectory && victim.isDirectory) throw new FsError('EISDIR');
+  if (victim.isDirectory && !isEmpty(vol, victim)) throw new FsError('ENOTEMPTY');
+}
+
+function move(handle: Handle, vol: Volume, from: Named, newDir: Inode, newName: Uint8Array, victim: Inode | null): void {
+  const { inode, parent: oldDir, name } = from;
+  const changesParent = oldDir.ino !== newDir.ino;
+  if (inode.isDirectory && changesParent && victim === null) checkDirectoryLinks(vol, newDir);
+  if (victim === null) addEntry(handle, vol, newDir, newName, inode.ino, inode.mode);
+  else replaceEntry(handle, vol, newDir, newName, inode.ino, inode.mode);
+  removeEntry(handle, vol, oldDir, name);
+  inode.edit(handle).setCtime(vol.env.now());
+  const oldWritable = touchDirectory(handle, vol, oldDir);
+  const newWritable = changesParent ? touchDirectory(handle, vol, newDir) : oldWritable;
+  if (inode.isDirectory) {
+    if (changesParent) setParent(handle, vol, inode, newDir.ino);
+    countSubdirectory(oldWritable, -1);
+    if (victim === null) countSubdirectory(newWritable, 1);
+  }
+  if (victim === null) return;
+  if (victim.isDirectory) dropDirectory(handle, vol, victim);
+  else dropLink(handle, vol, victim);
+}
+
+function exchange(handle: Handle, vol: Volume, a: Named, b: Named): void {
+  replaceEntry(handle, vol, a.parent, a.name, b.inode.ino, b.inode.mode);
+  replaceEntry(handle, vol, b.parent, b.name, a.inode.ino, a.inode.mode);
+  const now = vol.env.now();
+  a.inode.edit(handle).setCtime(now);
+  b.inode.edit(handle).setCtime(now);
+  const first = touchDirectory(handle, vol, a.parent);
+  if (a.parent.ino === b.parent.ino) return;
+  const second = touchDirectory(handle, vol, b.parent);
+  if (a.inode.isDirectory) setParent(handle, vol, a.inode, b.parent.ino);
+  if (b.inode.isDirectory) setParent(handle, vol, b.inode, a.parent.ino);
+  if (a.inode.isDirectory === b.inode.isDirectory) return;
+  countSubdirectory(first, a.inode.isDirectory ? -1 : 1);
+  countSubdirectory(second, b.inode.isDirectory ? -1 : 1);
+}
+
+/** A character device 0:0 stays at the old name: overlayfs reads it as "deleted". */
+function leaveWhiteout(handle: Handle, vol: Volume, parent: Ino, name: Uint8Array, cred: Credentials): void {
+  const dir = Inode.get(vol, parent);
+  const inode = allocateInode(handle, vol, dir, S_IFCHR, cred);
+  addEntry(handle, vol, dir, name, inode.ino, S_IFCHR);
+}
+
+const DOT_DOT = new Uint8Array([0x2e, 0x2e]);
+
+/** True if `dir` is `ancestor` or lies below it. Follows "..", at most as often as there are inodes. */
+function isInside(vol: Volume, dir: Inode, ancestor: Ino): boolean {
+  let current = dir.ino;
+  for (let steps = 0; steps < vol.geometry.inodesCount; steps++) {
+    if (current === ancestor) return true;
+    if (current === 2) return false;
+    const up = lookupEntry(vol, Inode.get(vol, current), DOT_DOT);
+    if (up === null || up.ino === current) return false;
+    current = up.ino;
+  }
+  return true;
+}

@@ -1,0 +1,57 @@
+/** Attributes of an inode but for its size (ext4_setattr), and the access time. */
+import { FsError } from '../errors.js';
+import { EXT4_APPEND_FL, EXT4_IMMUTABLE_FL, EXT4_NOATIME_FL, S_IFMT } from './format/inode.js';
+import { type Ino, Inode } from './inode.js';
+import type { Timestamp, Volume } from './volume.js';
+
+export interface AttributeChanges {
+  /** Permission bits; the type stays. */
+  readonly mode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly atime?: Timestamp | 'now';
+  readonly mtime?: Timestamp | 'now';
+  readonly ctime?: Timestamp | 'now';
+}
+
+export type AtimePolicy = 'noatime' | 'nodiratime' | 'relatime' | 'strictatime';
+
+/** ctime becomes now unless it is given. Throws FsError EPERM for an immutable or append-only inode. */
+export function setattr(vol: Volume, ino: Ino, changes: AttributeChanges): void {
+  const { mode, uid, gid, atime, mtime, ctime } = changes;
+  if ([mode, uid, gid, atime, mtime, ctime].every((change) => change === undefined)) return;
+  vol.journal.run(1, (handle) => {
+    const inode = Inode.get(vol, ino);
+    if ((inode.flags & (EXT4_IMMUTABLE_FL | EXT4_APPEND_FL)) !== 0 && (mode ?? uid ?? gid) !== undefined) {
+      throw new FsError('EPERM', `inode ${ino} may not be changed`);
+    }
+    const now = vol.env.now();
+    const at = (time: Timestamp | 'now') => (time === 'now' ? now : time);
+    const writable = inode.edit(handle);
+    if (mode !== undefined) writable.setMode((inode.mode & S_IFMT) | (mode & 0o7777));
+    if (uid !== undefined) writable.setUid(uid);
+    if (gid !== undefined) writable.setGid(gid);
+    if (atime !== undefined) writable.setAtime(at(atime));
+    if (mtime !== undefined) writable.setMtime(at(mtime));
+    writable.setCtime(at(ctime ?? 'now'));
+  });
+}
+
+const later = (a: Timestamp, b: Timestamp) =>
+  a.seconds > b.seconds || (a.seconds === b.seconds && a.nanoseconds >= b.nanoseconds);
+
+const DAY_SECONDS = 86_400;
+
+/** The inode was read: its access time moves as the policy says (relatime_need_update). */
+export function touchAtime(vol: Volume, ino: Ino, policy: AtimePolicy): void {
+  if (policy === 'noatime') return;
+  const inode = Inode.get(vol, ino);
+  if (inode.hasFlag(EXT4_NOATIME_FL) || (policy === 'nodiratime' && inode.isDirectory)) return;
+  const now = vol.env.now();
+  if (policy !== 'strictatime') {
+    const { atime } = inode;
+    const stale = later(inode.mtime, atime) || later(inode.ctime, atime);
+    if (!stale && now.seconds - atime.seconds < DAY_SECONDS) return;
+  }
+  vol.journal.run(1, (handle) => inode.edit(handle).setAtime(now));
+}

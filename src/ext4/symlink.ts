@@ -1,0 +1,50 @@
+/** Symbolic links: up to 59 bytes in the inode, longer ones in a block that is journaled like metadata. */
+import { CorruptionError, FsError } from '../errors.js';
+import type { BlockKind } from '../jbd2/block-cache.js';
+import type { Handle } from '../jbd2/handle.js';
+import { allocateDirectoryBlock, initExtentRoot } from './extent-insert.js';
+import { mapBlock } from './extent-tree.js';
+import { EXT4_EXTENTS_FL, EXT4_INLINE_DATA_FL, I_BLOCK_BYTES } from './format/inode.js';
+import { type Ino, Inode, type WritableInode } from './inode.js';
+import type { Volume } from './volume.js';
+
+/** The target's block; it has no checksum of its own. */
+const SYMLINK_KIND: BlockKind = { name: 'symlink block' };
+
+/** A fast symlink has no blocks but perhaps that of its attributes (ext4_inode_is_fast_symlink). */
+function isFast(inode: Inode): boolean {
+  return !inode.usesExtents && inode.sizeBytes < I_BLOCK_BYTES;
+}
+
+/** Throws FsError EINVAL for what is no symlink, CorruptionError. */
+export function readlink(vol: Volume, ino: Ino): Uint8Array {
+  const inode = Inode.get(vol, ino);
+  if (!inode.isSymlink) throw new FsError('EINVAL', `inode ${ino} is not a symbolic link`);
+  const { sizeBytes } = inode;
+  if (inode.hasFlag(EXT4_INLINE_DATA_FL)) throw new FsError('EOPNOTSUPP', 'inline data');
+  if (isFast(inode)) return inode.iBlock.slice(0, sizeBytes);
+  if (sizeBytes === 0 || sizeBytes >= vol.geometry.blockSize) {
+    throw new CorruptionError('symlink', `inode ${ino}`, `its size is ${sizeBytes}`);
+  }
+  const { pblk } = mapBlock(vol, inode, 0);
+  if (pblk === 0) throw new CorruptionError('symlink', `inode ${ino}`, 'its block is missing');
+  return vol.read(pblk, SYMLINK_KIND).bytes.slice(0, sizeBytes);
+}
+
+/** Sets the target of a new link. Throws FsError ENAMETOOLONG, ENOSPC. */
+export function setTarget(handle: Handle, inode: WritableInode, target: Uint8Array): void {
+  const { vol } = inode;
+  if (target.length >= vol.geometry.blockSize) throw new FsError('ENAMETOOLONG');
+  if (target.length < I_BLOCK_BYTES) {
+    inode.setFlags(inode.flags & ~EXT4_EXTENTS_FL);
+    inode.block.bytes.fill(0, inode.iBlockBase, inode.iBlockBase + I_BLOCK_BYTES);
+    inode.block.bytes.set(target, inode.iBlockBase);
+  } else {
+    inode.setFlags(inode.flags | EXT4_EXTENTS_FL);
+    initExtentRoot(inode);
+    const block = handle.getCreateAccess(allocateDirectoryBlock(handle, inode, 0), SYMLINK_KIND);
+    block.bytes.set(target);
+    handle.dirtyMetadata(block);
+  }
+  inode.setSizeBytes(target.length);
+}

@@ -1,0 +1,41 @@
+/** What an operation works with. */
+import type { Ino } from '../ext4/inode.js';
+import type { DataPath } from './data-path.js';
+import type { Engine } from './engine.js';
+import type { Negotiated } from './init.js';
+import type { NodeTable } from './node-table.js';
+import type { ReplyWriter } from './reply.js';
+import type { Request } from './request.js';
+
+export interface SessionSettings {
+  /** Access control lists: the kernel checks them, and new files inherit defaults. */
+  readonly acl: boolean;
+  /** Let the kernel gather writes in its page cache. */
+  readonly writeback: boolean;
+}
+
+export interface Context {
+  readonly fs: Engine;
+  readonly nodes: NodeTable;
+  readonly reply: ReplyWriter;
+  readonly data: DataPath;
+  readonly settings: SessionSettings;
+  readonly blockSize: number;
+  /** What INIT agreed on. */
+  negotiated: Negotiated;
+  /** Runs the request again when no data of `ino` is being written any more. */
+  retryWhenDrained(request: Request, ino: Ino): void;
+  /** Answers the request with the error, as if its operation had thrown it. */
+  fail(request: Request, error: unknown): void;
+  /** One line for the system's log. */
+  log(line: string): void;
+  /** A held request has been answered: its buffer may be used again. */
+  done(request: Request): void;
+  /** INIT has been answered; DESTROY, or the end of the connection, has come. */
+  began(): void;
+  destroyed(request: Request): void;
+  /** Writes back what the page cache holds of a file, then calls back. */
+  flushPageCache(ino: Ino, done: () => void): void;
+}
+
+export type Operation = (context: Context, request: Request) => void;

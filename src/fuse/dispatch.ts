@@ -1,0 +1,96 @@
+/** Opcode to operation. An opcode without an operation is answered ENOSYS: most are then never sent again. */
+import { Errno } from '../errors.js';
+import type { Context, Operation } from './context.js';
+import { read, write } from './data-path.js';
+import { init } from './init.js';
+import { OPCODE_LIMIT, Opcode, opcodeName } from './opcodes.js';
+import { opendir, readdir, readdirplus, releasedir } from './operations-dir.js';
+import { fallocate, fsync, lseek, open, release, syncfs } from './operations-file.js';
+import { batchForget, forget, getattr, readlink, setattr, statx } from './operations-inode.js';
+import {
+  create,
+  link,
+  lookup,
+  mkdir,
+  mknod,
+  rename,
+  rename2,
+  rmdir,
+  symlink,
+  tmpfile,
+  unlink,
+} from './operations-names.js';
+import { statfs } from './operations-volume.js';
+import { getxattr, listxattr, removexattr, setxattr } from './operations-xattr.js';
+import type { Request } from './request.js';
+
+export interface Entry {
+  readonly name: string;
+  readonly run: Operation;
+  /** It changes metadata: while the log is busy it waits its turn instead of blocking everything. */
+  readonly mutates: boolean;
+  /** The kernel expects no answer, not even an error. */
+  readonly silent: boolean;
+}
+
+const table: (Entry | undefined)[] = new Array(OPCODE_LIMIT).fill(undefined);
+
+function on(opcode: number, run: Operation, kind: 'reads' | 'mutates' | 'silent'): void {
+  table[opcode] = { name: opcodeName(opcode), run, mutates: kind === 'mutates', silent: kind === 'silent' };
+}
+
+function refuse(errno: number): Operation {
+  return (context: Context, request: Request) => {
+    context.reply.status(request, errno);
+  };
+}
+
+on(Opcode.LOOKUP, lookup, 'reads');
+on(Opcode.FORGET, forget, 'silent');
+on(Opcode.BATCH_FORGET, batchForget, 'silent');
+on(Opcode.GETATTR, getattr, 'reads');
+on(Opcode.STATX, statx, 'reads');
+on(Opcode.SETATTR, setattr, 'mutates');
+on(Opcode.READLINK, readlink, 'reads');
+on(Opcode.SYMLINK, symlink, 'mutates');
+on(Opcode.MKNOD, mknod, 'mutates');
+on(Opcode.MKDIR, mkdir, 'mutates');
+on(Opcode.UNLINK, unlink, 'mutates');
+on(Opcode.RMDIR, rmdir, 'mutates');
+on(Opcode.RENAME, rename, 'mutates');
+on(Opcode.RENAME2, rename2, 'mutates');
+on(Opcode.LINK, link, 'mutates');
+on(Opcode.CREATE, create, 'mutates');
+on(Opcode.TMPFILE, tmpfile, 'mutates');
+on(Opcode.OPEN, open, 'mutates');
+on(Opcode.RELEASE, release, 'reads');
+on(Opcode.READ, read, 'reads');
+on(Opcode.WRITE, write, 'mutates');
+on(Opcode.FSYNC, fsync, 'reads');
+on(Opcode.FSYNCDIR, fsync, 'reads');
+on(Opcode.SYNCFS, syncfs, 'reads');
+on(Opcode.FALLOCATE, fallocate, 'mutates');
+on(Opcode.LSEEK, lseek, 'reads');
+on(Opcode.OPENDIR, opendir, 'reads');
+on(Opcode.READDIR, readdir, 'reads');
+on(Opcode.READDIRPLUS, readdirplus, 'reads');
+on(Opcode.RELEASEDIR, releasedir, 'reads');
+on(Opcode.GETXATTR, getxattr, 'reads');
+on(Opcode.LISTXATTR, listxattr, 'reads');
+on(Opcode.SETXATTR, setxattr, 'mutates');
+on(Opcode.REMOVEXATTR, removexattr, 'mutates');
+on(Opcode.STATFS, statfs, 'reads');
+on(Opcode.INIT, init, 'reads');
+on(Opcode.DESTROY, (context, request) => context.destroyed(request), 'reads');
+// Every request is answered soon enough; one that waits for the log must not be cut short.
+on(Opcode.INTERRUPT, () => {}, 'silent');
+on(Opcode.NOTIFY_REPLY, () => {}, 'silent');
+// default_permissions: the kernel decides who may do what.
+on(Opcode.ACCESS, refuse(Errno.ENOSYS), 'reads');
+// There is nothing to do when a descriptor closes: told so once, the kernel stops asking.
+on(Opcode.FLUSH, refuse(Errno.ENOSYS), 'reads');
+on(Opcode.IOCTL, refuse(Errno.ENOTTY), 'reads');
+
+export function entryOf(opcode: number): Entry | undefined {
+  return opcode < OPCODE_LIMIT ? table[opcode] : undefined;
+}

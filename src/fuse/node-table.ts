@@ -1,0 +1,84 @@
+/**
+ * What the kernel knows of: how often each inode was handed out, how often it is open, and which inodes have lost their
+ * last name and end when the kernel lets go of them.
+ */
+import type { Ino } from '../ext4/inode.js';
+
+export class NodeTable {
+  private readonly lookups = new Map<Ino, number>();
+  private readonly opens = new Map<Ino, number>();
+  private readonly writers = new Map<Ino, number>();
+  private readonly unlinked = new Set<Ino>();
+  private doomed: Ino[] = [];
+
+  /** The inode was named in a reply (nlookup). */
+  remember(ino: Ino): void {
+    this.lookups.set(ino, (this.lookups.get(ino) ?? 0) + 1);
+  }
+
+  /** FORGET, or a reply that nobody took. */
+  forget(ino: Ino, count: number): void {
+    const left = (this.lookups.get(ino) ?? 0) - count;
+    if (left > 0) this.lookups.set(ino, left);
+    else this.lookups.delete(ino);
+    if (left <= 0 && this.unlinked.has(ino)) this.checkEnd(ino);
+  }
+
+  opened(ino: Ino, forWriting: boolean): void {
+    this.opens.set(ino, (this.opens.get(ino) ?? 0) + 1);
+    if (forWriting) this.writers.set(ino, (this.writers.get(ino) ?? 0) + 1);
+  }
+
+  released(ino: Ino, forWriting: boolean): void {
+    countDown(this.opens, ino);
+    if (forWriting) countDown(this.writers, ino);
+    if (this.unlinked.has(ino)) this.checkEnd(ino);
+  }
+
+  /** The page cache may hold bytes of it that this server has not seen. */
+  hasWriters(ino: Ino): boolean {
+    return this.writers.has(ino);
+  }
+
+  /** The inode has no name any more, or never had one. */
+  lostLastName(ino: Ino): void {
+    this.unlinked.add(ino);
+    this.checkEnd(ino);
+  }
+
+  /** It got a name after all (linkat of an O_TMPFILE file). */
+  gotName(ino: Ino): void {
+    this.unlinked.delete(ino);
+  }
+
+  /** The next inode to evict, or 0. */
+  takeDoomed(): Ino | 0 {
+    return this.doomed.pop() ?? 0;
+  }
+
+  /** Not now: it will be offered again. */
+  putBack(ino: Ino): void {
+    this.doomed.push(ino);
+  }
+
+  /** The kernel is gone, and everything it held with it. */
+  dropAll(): void {
+    this.lookups.clear();
+    this.opens.clear();
+    this.writers.clear();
+    this.doomed.push(...this.unlinked);
+    this.unlinked.clear();
+  }
+
+  private checkEnd(ino: Ino): void {
+    if (this.lookups.has(ino) || this.opens.has(ino)) return;
+    this.unlinked.delete(ino);
+    this.doomed.push(ino);
+  }
+}
+
+function countDown(counts: Map<Ino, number>, ino: Ino): void {
+  const left = (counts.get(ino) ?? 0) - 1;
+  if (left > 0) counts.set(ino, left);
+  else counts.delete(ino);
+}

@@ -1,0 +1,158 @@
+/** Operations on names in directories. */
+import type { Ino } from '../ext4/inode.js';
+import {
+  CREATE_IN,
+  ENTRY_OUT,
+  FUSE_OPEN_KILL_SUIDGID,
+  LINK_IN,
+  MKDIR_IN,
+  MKNOD_IN,
+  O_ACCMODE,
+  O_TRUNC,
+  OPEN_OUT,
+  RENAME_IN,
+  RENAME2_IN,
+} from './abi.js';
+import { inheritAcl, withoutUmask } from './acl.js';
+import { CACHE_SECONDS, putEmptyEntry, putEntryOut } from './attributes.js';
+import type { Context } from './context.js';
+import { putOpenOut } from './operations-file.js';
+import { killSuidgid } from './privileges.js';
+import { PAYLOAD } from './reply.js';
+import { ARGS, inoOf, type Request } from './request.js';
+
+const S_IFMT = 0o170000;
+const S_IFREG = 0o100000;
+
+/** Replies with the inode; the kernel then holds one more reference to it. */
+function replyEntry(context: Context, request: Request, ino: Ino): void {
+  const { reply, nodes } = context;
+  const length = putEntryOut(reply.view, PAYLOAD, context.fs.stat(ino), context.blockSize);
+  nodes.remember(ino);
+  if (!reply.payload(request, length)) nodes.forget(ino, 1);
+}
+
+export function lookup(context: Context, request: Request): void {
+  const ino = context.fs.lookup(request.ino, request.name(ARGS));
+  if (ino !== 0) {
+    replyEntry(context, request, ino);
+    return;
+  }
+  const { reply } = context;
+  reply.payload(request, putEmptyEntry(reply.view, reply.bytes, PAYLOAD, CACHE_SECONDS));
+}
+
+export function mknod(context: Context, request: Request): void {
+  const { fs } = context;
+  const { view, cred } = request;
+  request.require(MKNOD_IN.SIZE);
+  const name = request.name(ARGS + MKNOD_IN.SIZE);
+  const umask = MKNOD_IN.umask.get(view, ARGS);
+  const mode = withoutUmask(context, request.ino, MKNOD_IN.mode.get(view, ARGS), umask);
+  const ino =
+    (mode & S_IFMT) === S_IFREG
+      ? fs.create(request.ino, name, mode, cred)
+      : fs.mknod(request.ino, name, mode, MKNOD_IN.rdev.get(view, ARGS), cred);
+  inheritAcl(context, request.ino, ino, mode);
+  replyEntry(context, request, ino);
+}
+
+export function mkdir(context: Context, request: Request): void {
+  const { view } = request;
+  request.require(MKDIR_IN.SIZE);
+  const name = request.name(ARGS + MKDIR_IN.SIZE);
+  const mode = withoutUmask(context, request.ino, MKDIR_IN.mode.get(view, ARGS), MKDIR_IN.umask.get(view, ARGS));
+  const ino = context.fs.mkdir(request.ino, name, mode, request.cred);
+  inheritAcl(context, request.ino, ino, mode);
+  replyEntry(context, request, ino);
+}
+
+export function symlink(context: Context, request: Request): void {
+  const name = request.name(ARGS);
+  const target = request.name(ARGS + name.length + 1);
+  replyEntry(context, request, context.fs.symlink(request.ino, name, target, request.cred));
+}
+
+export function link(context: Context, request: Request): void {
+  request.require(LINK_IN.SIZE);
+  const ino = inoOf(LINK_IN.oldnodeid.get(request.view, ARGS));
+  context.fs.link(ino, request.ino, request.name(ARGS + LINK_IN.SIZE));
+  context.nodes.gotName(ino);
+  replyEntry(context, request, ino);
+}
+
+function lostName(context: Context, ino: Ino): void {
+  if (context.fs.isUnlinked(ino)) context.nodes.lostLastName(ino);
+}
+
+export function unlink(context: Context, request: Request): void {
+  lostName(context, context.fs.unlink(request.ino, request.name(ARGS)));
+  context.reply.status(request, 0);
+}
+
+export function rmdir(context: Context, request: Request): void {
+  lostName(context, context.fs.rmdir(request.ino, request.name(ARGS)));
+  context.reply.status(request, 0);
+}
+
+function renameNames(context: Context, request: Request, newParent: Ino, namesAt: number, flags: number): void {
+  const name = request.name(namesAt);
+  const newName = request.name(namesAt + name.length + 1);
+  const { replaced } = context.fs.rename(request.ino, name, newParent, newName, flags, request.cred);
+  if (replaced !== 0) lostName(context, replaced);
+  context.reply.status(request, 0);
+}
+
+export function rename(context: Context, request: Request): void {
+  request.require(RENAME_IN.SIZE);
+  renameNames(context, request, inoOf(RENAME_IN.newdir.get(request.view, ARGS)), ARGS + RENAME_IN.SIZE, 0);
+}
+
+export function rename2(context: Context, request: Request): void {
+  const { view } = request;
+  request.require(RENAME2_IN.SIZE);
+  const newParent = inoOf(RENAME2_IN.newdir.get(view, ARGS));
+  renameNames(context, request, newParent, ARGS + RENAME2_IN.SIZE, RENAME2_IN.flags.get(view, ARGS));
+}
+
+/** An entry and an open file in one reply. */
+function replyCreated(context: Context, request: Request, ino: Ino, forWriting: boolean): void {
+  const { reply, nodes } = context;
+  putEntryOut(reply.view, PAYLOAD, context.fs.stat(ino), context.blockSize);
+  putOpenOut(reply.view, PAYLOAD + ENTRY_OUT.SIZE);
+  nodes.remember(ino);
+  nodes.opened(ino, forWriting);
+  if (!reply.payload(request, ENTRY_OUT.SIZE + OPEN_OUT.SIZE)) {
+    nodes.forget(ino, 1);
+    nodes.released(ino, forWriting);
+  }
+}
+
+/** Create and open; another that created the name meanwhile is not an error unless O_EXCL, which the kernel has checked. */
+export function create(context: Context, request: Request): void {
+  const { fs } = context;
+  const { view } = request;
+  request.require(CREATE_IN.SIZE);
+  const name = request.name(ARGS + CREATE_IN.SIZE);
+  const flags = CREATE_IN.flags.get(view, ARGS);
+  let ino = fs.lookup(request.ino, name);
+  if (ino === 0) {
+    const mode = withoutUmask(context, request.ino, CREATE_IN.mode.get(view, ARGS), CREATE_IN.umask.get(view, ARGS));
+    ino = fs.create(request.ino, name, mode, request.cred);
+    inheritAcl(context, request.ino, ino, mode);
+  } else if ((flags & O_TRUNC) !== 0) {
+    fs.setattr(ino, { size: 0, mtime: 'now', ctime: 'now' });
+    if ((CREATE_IN.open_flags.get(view, ARGS) & FUSE_OPEN_KILL_SUIDGID) !== 0) killSuidgid(context, ino);
+  }
+  replyCreated(context, request, ino, (flags & O_ACCMODE) !== 0);
+}
+
+export function tmpfile(context: Context, request: Request): void {
+  const { view } = request;
+  request.require(CREATE_IN.SIZE);
+  const mode = withoutUmask(context, request.ino, CREATE_IN.mode.get(view, ARGS), CREATE_IN.umask.get(view, ARGS));
+  const ino = context.fs.tmpfile(request.ino, mode, request.cred);
+  inheritAcl(context, request.ino, ino, mode);
+  replyCreated(context, request, ino, true);
+  context.nodes.lostLastName(ino);
+}

@@ -1,0 +1,65 @@
+/** Extended attributes. A request for 0 bytes asks how many there are. */
+import { FsError } from '../errors.js';
+import { FUSE_SETXATTR_ACL_KILL_SGID, GETXATTR_IN, GETXATTR_OUT, SETXATTR_IN, SETXATTR_IN_COMPAT_SIZE } from './abi.js';
+import { isAclName, setAcl } from './acl.js';
+import type { Context } from './context.js';
+import { PAYLOAD } from './reply.js';
+import { ARGS, type Request } from './request.js';
+
+const S_ISGID = 0o2000;
+
+function replyValue(context: Context, request: Request, value: Uint8Array): void {
+  const { reply } = context;
+  const room = GETXATTR_IN.size.get(request.view, ARGS);
+  if (room === 0) {
+    GETXATTR_OUT.size.set(reply.view, PAYLOAD, value.length);
+    GETXATTR_OUT.padding.set(reply.view, PAYLOAD, 0);
+    reply.payload(request, GETXATTR_OUT.SIZE);
+    return;
+  }
+  if (value.length > room) throw new FsError('ERANGE');
+  reply.data(request, value);
+}
+
+export function getxattr(context: Context, request: Request): void {
+  request.require(GETXATTR_IN.SIZE);
+  const name = request.name(ARGS + GETXATTR_IN.SIZE);
+  if (!context.negotiated.acl && isAclName(name)) throw new FsError('EOPNOTSUPP');
+  replyValue(context, request, context.fs.getxattr(request.ino, name));
+}
+
+export function listxattr(context: Context, request: Request): void {
+  request.require(GETXATTR_IN.SIZE);
+  replyValue(context, request, context.fs.listxattr(request.ino));
+}
+
+export function setxattr(context: Context, request: Request): void {
+  const { view, ino } = request;
+  const head = context.negotiated.setxattrExt ? SETXATTR_IN.SIZE : SETXATTR_IN_COMPAT_SIZE;
+  request.require(head);
+  const name = request.name(ARGS + head);
+  const size = SETXATTR_IN.size.get(view, ARGS);
+  const valueAt = ARGS + head + name.length + 1;
+  if (valueAt + size > request.length) throw new FsError('EINVAL', 'the request is too short');
+  const value = request.bytes.subarray(valueAt, valueAt + size);
+  if (isAclName(name)) {
+    if (!context.negotiated.acl) throw new FsError('EOPNOTSUPP');
+    setAcl(context, ino, name, value);
+  } else {
+    context.fs.setxattr(ino, name, value, SETXATTR_IN.flags.get(view, ARGS));
+  }
+  const killSgid =
+    context.negotiated.setxattrExt && (SETXATTR_IN.setxattr_flags.get(view, ARGS) & FUSE_SETXATTR_ACL_KILL_SGID) !== 0;
+  if (killSgid) {
+    const { mode } = context.fs.stat(ino);
+    if ((mode & S_ISGID) !== 0) context.fs.setattr(ino, { mode: mode & ~S_ISGID });
+  }
+  context.reply.status(request, 0);
+}
+
+export function removexattr(context: Context, request: Request): void {
+  const name = request.name(ARGS);
+  if (!context.negotiated.acl && isAclName(name)) throw new FsError('EOPNOTSUPP');
+  context.fs.removexattr(request.ino, name);
+  context.reply.status(request, 0);
+}

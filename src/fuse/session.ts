@@ -1,0 +1,287 @@
+/**
+ * One mounted filesystem being served: reads requests, runs operations, waits where something must be waited for, and
+ * ends cleanly. Everything happens on the event loop's thread; only bytes of files move elsewhere.
+ */
+import type { BlockDevice } from '../block/device.js';
+import { ownView } from '../codec/view.js';
+import { Errno, type FsError } from '../errors.js';
+import type { Ino } from '../ext4/inode.js';
+import { type Native, requireNative, whenJobDone } from '../native.js';
+import { FUSE_NOTIFY_INVAL_INODE, NOTIFY_INVAL_INODE_OUT, OUT_HEADER } from './abi.js';
+import type { Context, SessionSettings } from './context.js';
+import { DataPath } from './data-path.js';
+import { entryOf } from './dispatch.js';
+import type { Engine } from './engine.js';
+import { ErrorTranslator } from './errors.js';
+import { MAX_WRITE, type Negotiated, NOTHING_NEGOTIATED, REQUEST_BYTES } from './init.js';
+import { NodeTable } from './node-table.js';
+import { Opcode } from './opcodes.js';
+import { ReplyWriter } from './reply.js';
+import { nodeidOf, Request } from './request.js';
+
+/** One turn of the event loop serves at most so much, so that completions and timers are not kept waiting. */
+const REQUESTS_PER_TURN = 64;
+const TURN_MS = 2;
+/** Request buffers, 1 MiB each, made when first needed: so many large writes can be under way. */
+const MAX_SLOTS = 16;
+/** A waiting request up to this size gives its buffer back and waits as a copy. */
+const COPY_BYTES = 64 << 10;
+
+export interface SessionOptions extends Partial<SessionSettings> {
+  readonly fs: Engine;
+  /** The mounted connection, as `mountFuse` returns it. The session closes it. */
+  readonly fuseFd: number;
+  /** What the filesystem lies on; its bytes are moved directly where it has a descriptor. */
+  readonly device: BlockDevice;
+  readonly blockSize: number;
+  readonly log?: (line: string) => void;
+  /** The kernel has accepted the connection: the mount can be used. */
+  readonly onBegin?: () => void;
+  /** Unmounted, and the filesystem closed; the error is what closing met. */
+  readonly onEnd?: (error: FsError | null) => void;
+}
+
+export class Session implements Context {
+  readonly fs: Engine;
+  readonly nodes = new NodeTable();
+  readonly reply: ReplyWriter;
+  readonly data: DataPath;
+  readonly settings: SessionSettings;
+  readonly blockSize: number;
+  negotiated: Negotiated = NOTHING_NEGOTIATED;
+  readonly log: (line: string) => void;
+
+  private readonly native: Native;
+  private readonly fuseFd: number;
+  private readonly options: SessionOptions;
+  private readonly errors: ErrorTranslator;
+  private readonly slots: Request[] = [];
+  private slotsMade = 0;
+  private paused = false;
+  private reading = false;
+  /** Requests that wait until the log takes changes again, oldest first. */
+  private throttled: Request[] = [];
+  private readyAsked = false;
+  private connected = true;
+  private closing = false;
+  private closed = false;
+  private ended = false;
+  private closeError: FsError | null = null;
+
+  constructor(options: SessionOptions) {
+    this.native = requireNative();
+    this.options = options;
+    this.fs = options.fs;
+    this.fuseFd = options.fuseFd;
+    this.blockSize = options.blockSize;
+    this.log = options.log ?? (() => {});
+    this.settings = { acl: options.acl ?? false, writeback: options.writeback ?? true };
+    this.reply = new ReplyWriter(this.native, options.fuseFd, MAX_WRITE);
+    this.data = new DataPath(this.native, options.fuseFd, options.device, options.blockSize);
+    this.errors = new ErrorTranslator(options.fs, this.log);
+  }
+
+  /** Begins to serve; keeps the process alive until unmounted. */
+  start(): void {
+    const result = this.native.pollStart(this.fuseFd, () => this.onReadable());
+    if (result < 0) throw new Error(`cannot wait for requests: errno ${-result}`);
+  }
+
+  private onReadable(): void {
+    if (!this.connected || this.reading) return;
+    this.reading = true;
+    const until = performance.now() + TURN_MS;
+    let served = 0;
+    while (served < REQUESTS_PER_TURN) {
+      const request = this.takeSlot();
+      if (request === null) {
+        this.pause(true);
+        break;
+      }
+      const length = this.native.fuseRead(this.fuseFd, request.bytes);
+      if (length <= 0) {
+        this.slots.push(request);
+        if (length < 0) this.connectionEnded(-length);
+        break;
+      }
+      served++;
+      if (request.decode(length)) this.handle(request);
+      else this.log(`a request of ${length} bytes makes no sense`);
+      if (!request.held) this.slots.push(request);
+      // The clock costs as much as a short request.
+      if ((served & 7) === 0 && performance.now() > until) break;
+    }
+    this.reading = false;
+    if (served > 0 && !this.closing) this.afterRequests();
+  }
+
+  private takeSlot(): Request | null {
+    const free = this.slots.pop();
+    if (free !== undefined) return free;
+    if (this.slotsMade === MAX_SLOTS) return null;
+    this.slotsMade++;
+    return new Request(new Uint8Array(REQUEST_BYTES), true);
+  }
+
+  private pause(paused: boolean): void {
+    if (this.paused === paused || !this.connected) return;
+    this.paused = paused;
+    this.native.pollPause(this.fuseFd, paused);
+  }
+
+  /** Runs one request; afterwards it has been answered, or is held, or waits as a copy. */
+  private handle(request: Request): void {
+    const entry = entryOf(request.opcode);
+    if (entry === undefined) {
+      this.reply.status(request, Errno.ENOSYS);
+      return;
+    }
+    if (entry.mutates && (this.throttled.length > 0 || this.fs.needsThrottle())) {
+      this.throttled.push(this.keep(request));
+      this.askReady();
+      return;
+    }
+    try {
+      entry.run(this, request);
+    } catch (error) {
+      const errno = this.errors.errno(error, request.opcode);
+      if (!entry.silent) this.reply.status(request, errno);
+    }
+  }
+
+  /** The request in a form that survives the reading of the next; whoever runs it again calls {@link retry}. */
+  private keep(request: Request): Request {
+    const kept = request.pooled && request.length <= COPY_BYTES ? request.copy() : request;
+    kept.held = true;
+    return kept;
+  }
+
+  private retry(request: Request): void {
+    request.held = false;
+    this.handle(request);
+    if (!request.held) this.done(request);
+  }
+
+  done(request: Request): void {
+    request.held = false;
+    if (!request.pooled) return;
+    this.slots.push(request);
+    this.pause(false);
+  }
+
+  fail(request: Request, error: unknown): void {
+    this.reply.status(request, this.errors.errno(error, request.opcode));
+  }
+
+  retryWhenDrained(request: Request, ino: Ino): void {
+    const kept = this.keep(request);
+    this.data.flights.whenDrained(ino, () => this.retry(kept));
+  }
+
+  /** The log calls from the middle of its work: continue when that is over. */
+  private askReady(): void {
+    if (this.readyAsked) return;
+    this.readyAsked = true;
+    this.fs.onceReady(() => setImmediate(() => this.resumeThrottled()));
+  }
+
+  private resumeThrottled(): void {
+    this.readyAsked = false;
+    const waiting = this.throttled;
+    this.throttled = [];
+    for (let i = 0; i < waiting.length; i++) {
+      if (this.fs.needsThrottle()) {
+        this.throttled = waiting.slice(i).concat(this.throttled);
+        this.askReady();
+        break;
+      }
+      this.retry(waiting[i]);
+    }
+    if (!this.closing) this.afterRequests();
+  }
+
+  private afterRequests(): void {
+    this.evictDoomed();
+    this.fs.endOfOperation();
+  }
+
+  /** Frees inodes that nobody can reach any more, as far as the log takes it. */
+  private evictDoomed(): void {
+    for (let ino = this.nodes.takeDoomed(); ino !== 0; ino = this.nodes.takeDoomed()) {
+      if (this.fs.needsThrottle()) {
+        this.nodes.putBack(ino);
+        this.askReady();
+        return;
+      }
+      this.evict(ino);
+    }
+  }
+
+  private evict(ino: Ino): void {
+    if (this.data.inFlight(ino)) {
+      this.data.flights.whenDrained(ino, () => this.evict(ino));
+      return;
+    }
+    try {
+      this.fs.evict(ino);
+    } catch (error) {
+      this.errors.errno(error, Opcode.FORGET);
+    }
+  }
+
+  flushPageCache(ino: Ino, done: () => void): void {
+    const length = OUT_HEADER.SIZE + NOTIFY_INVAL_INODE_OUT.SIZE;
+    const message = new Uint8Array(length);
+    const view = ownView(message);
+    OUT_HEADER.len.set(view, 0, length);
+    OUT_HEADER.error.set(view, 0, FUSE_NOTIFY_INVAL_INODE);
+    NOTIFY_INVAL_INODE_OUT.ino.set(view, OUT_HEADER.SIZE, nodeidOf(ino));
+    // offset 0, length 0: all of it. Dirty pages are written back before they go.
+    whenJobDone(this.native.notify(this.fuseFd, message, 0, length), () => done());
+  }
+
+  began(): void {
+    this.options.onBegin?.();
+  }
+
+  /** fuseblk: unmount waits for the answer, which therefore comes when the image is clean. */
+  destroyed(request: Request): void {
+    const waiting = request.stub();
+    this.close(() => this.reply.status(waiting, 0));
+  }
+
+  /** ENODEV: unmounted, or the connection was aborted. */
+  private connectionEnded(errno: number): void {
+    if (errno !== Errno.ENODEV) this.log(`reading requests: errno ${errno}`);
+    this.native.pollStop(this.fuseFd);
+    this.connected = false;
+    this.close(() => {});
+    this.finish();
+  }
+
+  /** Finishes what is under way, frees what only the kernel held, closes the filesystem; once. */
+  private close(answer: () => void): void {
+    if (this.closing) return;
+    this.closing = true;
+    this.throttled = [];
+    this.data.flights.whenIdle(() => {
+      this.nodes.dropAll();
+      for (let ino = this.nodes.takeDoomed(); ino !== 0; ino = this.nodes.takeDoomed()) this.evict(ino);
+      this.fs.close((error) => {
+        if (error !== null) this.log(`closing the filesystem: ${error.message}`);
+        this.closeError = error;
+        this.closed = true;
+        answer();
+        this.finish();
+      });
+    });
+  }
+
+  private finish(): void {
+    if (this.connected || !this.closed || this.ended) return;
+    this.ended = true;
+    this.reply.close();
+    this.native.closeFile(this.fuseFd);
+    this.options.onEnd?.(this.closeError);
+  }
+}

@@ -1,0 +1,287 @@
+/** What scripts rely on: when mount and umount return, with which code, and what is left then. */
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, lstatSync, mkdirSync, openSync, closeSync, readFileSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { readMountinfo } from '../../src/cli/mountinfo.js';
+import { serverOf } from '../../src/cli/server-process.js';
+import { makeImageFile, run } from '../support/mke2fs.js';
+import { EXT4D, isMounted, Mount, requireOrSkip, whyNoFuse, withMountpoint } from '../support/server.js';
+
+const isRoot = process.getuid?.() === 0;
+const HELPER = join(dirname(EXT4D), 'mount.fuse.ext4d');
+const sha256 = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex');
+const sleep = (ms: number) => new Promise((done) => setTimeout(done, ms));
+
+/** Ends the daemon behind a mountpoint, whatever a failed test left. */
+function killServer(mountpoint: string, image: string): void {
+  const server = isMounted(mountpoint) ? serverOf(mountpoint, image) : null;
+  if (server !== null) process.kill(server.pid, 'SIGKILL');
+}
+
+async function withImage(use: (image: string, mountpoint: string, scratch: string) => Promise<void>): Promise<void> {
+  await withMountpoint(async (scratch, mountpoint) => {
+    const image = join(scratch, 'image');
+    makeImageFile(image, 32);
+    try {
+      await use(image, mountpoint, scratch);
+    } finally {
+      killServer(mountpoint, image);
+    }
+  });
+}
+
+function clean(image: string): void {
+  const { code, output } = run('e2fsck', ['-fn', image]);
+  assert.equal(code, 0, output);
+  assert.match(run(EXT4D, ['info', image]).output, /^state: +clean/m);
+}
+
+function succeeds(command: string, args: string[]): void {
+  const { code, output } = run(command, args);
+  assert.equal(code, 0, `${command} ${args.join(' ')}: ${output}`);
+  assert.equal(output, '');
+}
+
+describe('mount and umount', function () {
+  this.timeout(60_000);
+
+  before(function () {
+    requireOrSkip(this as unknown as Mocha.Context, whyNoFuse());
+  });
+
+  it('mount returns once mounted and lets go of stderr; umount once the image is clean and the server gone', () =>
+    withImage(async (image, mountpoint) => {
+      // run() waits for the end of stderr: a daemon that kept it would never let this return.
+      succeeds(EXT4D, ['mount', image, mountpoint]);
+      assert.ok(isMounted(mountpoint));
+      const server = serverOf(mountpoint, image);
+      assert.ok(server !== null);
+      assert.ok(readFileSync(`/proc/${server.pid}/cmdline`, 'utf8').includes(image), 'ps shows the image');
+      writeFileSync(join(mountpoint, 'file'), 'content');
+      succeeds(EXT4D, ['umount', mountpoint]);
+      assert.ok(!isMounted(mountpoint));
+      assert.ok(!existsSync(`/proc/${server.pid}`), 'the server is still there');
+      clean(image);
+    }));
+
+  it('a plain umount ends clean as well', () =>
+    withImage(async (image, mountpoint) => {
+      const mount = await Mount.start(image, mountpoint);
+      try {
+        writeFileSync(join(mountpoint, 'file'), 'content');
+        assert.equal(await mount.unmount(), 0);
+        clean(image);
+      } finally {
+        mount.cleanUp();
+      }
+    }));
+
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+    it(`${signal} unmounts and ends clean`, () =>
+      withImage(async (image, mountpoint) => {
+        const child = spawn(EXT4D, ['mount', '-f', image, mountpoint], { stdio: 'ignore' });
+        try {
+          for (let i = 0; i < 500 && !isMounted(mountpoint); i++) await sleep(20);
+          writeFileSync(join(mountpoint, 'file'), 'content');
+          child.kill(signal);
+          const code = await new Promise((done) => child.on('exit', done));
+          assert.equal(code, 0);
+          assert.ok(!isMounted(mountpoint));
+          clean(image);
+        } finally {
+          child.kill('SIGKILL');
+        }
+      }));
+  }
+
+  it('a busy mount is not unmounted, and the user is named', () =>
+    withImage(async (image, mountpoint) => {
+      succeeds(EXT4D, ['mount', image, mountpoint]);
+      writeFileSync(join(mountpoint, 'file'), 'content');
+      const fd = openSync(join(mountpoint, 'file'), 'r');
+      try {
+        const { code, output } = run(EXT4D, ['umount', mountpoint]);
+        assert.equal(code, 32);
+        assert.match(output, new RegExp(`busy.*pid ${process.pid}`));
+        assert.ok(isMounted(mountpoint));
+      } finally {
+        closeSync(fd);
+      }
+      succeeds(EXT4D, ['umount', mountpoint]);
+      clean(image);
+    }));
+
+  it('an image that is mounted is locked: the second mount names the holder and changes nothing', () =>
+    withImage(async (image, mountpoint, scratch) => {
+      const second = join(scratch, 'second');
+      mkdirSync(second);
+      succeeds(EXT4D, ['mount', image, mountpoint]);
+      const server = serverOf(mountpoint, image);
+      for (const options of [[], ['-o', 'ro']]) {
+        const { code, output } = run(EXT4D, ['mount', ...options, image, second]);
+        assert.equal(code, 32, output);
+        assert.match(output, new RegExp(`already in use by ext4d \\(pid ${server?.pid}\\)`));
+        assert.equal(output.trimEnd().split('\n').length, 1);
+        assert.ok(!isMounted(second));
+      }
+      // Nor is anything mounted over it.
+      const other = join(scratch, 'other');
+      makeImageFile(other, 16);
+      const over = run(EXT4D, ['mount', other, mountpoint]);
+      assert.equal(over.code, 32);
+      assert.match(over.output, /busy/);
+      succeeds(EXT4D, ['umount', mountpoint]);
+      clean(image);
+    }));
+
+  it('two read-only mounts of one image are served side by side; the image keeps every byte', () =>
+    withImage(async (image, mountpoint, scratch) => {
+      const second = join(scratch, 'second');
+      mkdirSync(second);
+      const before = sha256(image);
+      succeeds(EXT4D, ['mount', '-o', 'ro', image, mountpoint]);
+      try {
+        succeeds(EXT4D, ['mount', '-r', image, second]);
+        assert.notEqual(serverOf(mountpoint, image)?.pid, serverOf(second, image)?.pid);
+        assert.throws(() => writeFileSync(join(second, 'file'), ''), { code: 'EROFS' });
+        succeeds(EXT4D, ['umount', second]);
+        assert.ok(isMounted(mountpoint));
+        succeeds(EXT4D, ['umount', mountpoint]);
+      } finally {
+        killServer(second, image);
+        if (isMounted(second)) run(isRoot ? 'umount' : 'fusermount3', [isRoot ? '-l' : '-uz', second]);
+      }
+      assert.equal(sha256(image), before);
+    }));
+
+  it('a dead mount is told apart, and umount removes it', () =>
+    withImage(async (image, mountpoint) => {
+      succeeds(EXT4D, ['mount', image, mountpoint]);
+      writeFileSync(join(mountpoint, 'file'), 'content');
+      run('sync', ['-f', mountpoint]);
+      killServer(mountpoint, image);
+      await sleep(200);
+      const again = run(EXT4D, ['mount', image, mountpoint]);
+      assert.equal(again.code, 32);
+      assert.match(again.output, /dead mount.*ext4d umount/);
+      const removed = run(EXT4D, ['umount', mountpoint]);
+      assert.match(removed.output, /did not end cleanly.*ext4d replay/);
+      assert.equal(removed.code, 32);
+      assert.ok(!isMounted(mountpoint));
+      succeeds(EXT4D, ['mount', image, mountpoint]);
+      assert.equal(readFileSync(join(mountpoint, 'file'), 'utf8'), 'content');
+      succeeds(EXT4D, ['umount', mountpoint]);
+      clean(image);
+    }));
+
+  it('a filesystem inside a larger image is found with offset=', () =>
+    withImage(async (image, mountpoint, scratch) => {
+      const disk = join(scratch, 'disk');
+      run('truncate', ['-s', '40M', disk]);
+      run('dd', [`if=${image}`, `of=${disk}`, 'bs=1M', 'seek=3', 'conv=notrunc']);
+      succeeds(EXT4D, ['mount', '-o', `offset=${3 << 20}`, disk, mountpoint]);
+      writeFileSync(join(mountpoint, 'file'), 'content');
+      succeeds(EXT4D, ['umount', mountpoint]);
+      run('dd', [`if=${disk}`, `of=${image}`, 'bs=1M', 'skip=3', 'count=32', 'conv=notrunc']);
+      clean(image);
+      assert.match(run('debugfs', ['-R', 'cat file', image]).output, /content/);
+    }));
+
+  it('paths with spaces, relative paths, and a mountpoint behind a symbolic link', () =>
+    withImage(async (image, mountpoint, scratch) => {
+      const directory = join(scratch, 'a b');
+      mkdirSync(directory);
+      run('cp', [image, join(directory, 'my image')]);
+      symlinkSync(mountpoint, join(scratch, 'link'));
+      const call = (args: string[]) => spawnSync(EXT4D, args, { cwd: directory, encoding: 'utf8', timeout: 20_000 });
+      assert.equal(call(['mount', 'my image', '../link']).status, 0);
+      try {
+        assert.ok(isMounted(mountpoint));
+        assert.ok(readMountinfo().some((entry) => entry.source === join(directory, 'my image')));
+        const { status, stderr } = call(['umount', '../link']);
+        assert.equal(status, 0, stderr);
+      } finally {
+        killServer(mountpoint, join(directory, 'my image'));
+      }
+    }));
+});
+
+describe('mount.fuse.ext4d', function () {
+  this.timeout(60_000);
+
+  before(function () {
+    requireOrSkip(this as unknown as Mocha.Context, whyNoFuse());
+  });
+
+  it('takes what mount(8) passes', () =>
+    withImage(async (image, mountpoint) => {
+      const before = sha256(image);
+      // -f is "fake" here, not "foreground".
+      succeeds(HELPER, [image, mountpoint, '-f', '-o', 'rw,nosuid']);
+      assert.ok(!isMounted(mountpoint));
+      assert.equal(run(HELPER, [image, mountpoint, '-o', 'frobnicate']).code, 1);
+      assert.equal(run(HELPER, [image, join(mountpoint, 'nowhere')]).code, 32);
+      assert.equal(run(HELPER, []).code, 1);
+      succeeds(HELPER, [image, mountpoint, '-sn', '-o', 'ro,frobnicate,noatime', '-t', 'fuse.ext4d']);
+      assert.ok(isMounted(mountpoint));
+      succeeds(EXT4D, ['umount', mountpoint]);
+      assert.equal(sha256(image), before);
+    }));
+
+  it('mount -t fuse.ext4d and umount', function () {
+    requireOrSkip(this, isRoot ? null : 'mount(8) needs root');
+    const link = '/sbin/mount.fuse.ext4d';
+    const installed = lstatSync(link, { throwIfNoEntry: false }) !== undefined;
+    return withImage(async (image, mountpoint) => {
+      if (!installed) symlinkSync(HELPER, link);
+      try {
+        succeeds('mount', ['-t', 'fuse.ext4d', '-o', 'noatime,nofail', image, mountpoint]);
+        assert.equal(readMountinfo().findLast((entry) => entry.mountpoint === mountpoint)?.type, 'fuse.ext4d');
+        writeFileSync(join(mountpoint, 'file'), 'content');
+        const server = serverOf(mountpoint, image);
+        succeeds('umount', [mountpoint]);
+        for (let i = 0; i < 500 && existsSync(`/proc/${server?.pid}`); i++) await sleep(20);
+        clean(image);
+      } finally {
+        if (!installed) unlinkSync(link);
+      }
+    });
+  });
+});
+
+describe('a block device', function () {
+  this.timeout(60_000);
+
+  before(function () {
+    requireOrSkip(this as unknown as Mocha.Context, whyNoFuse());
+    requireOrSkip(this as unknown as Mocha.Context, isRoot && existsSync('/dev/loop-control') ? null : 'needs root and loop devices');
+  });
+
+  it('is mounted as fuseblk: when umount returns the image is clean', () =>
+    withImage(async (image, mountpoint, scratch) => {
+      const { output } = run('losetup', ['-f', '--show', image]);
+      const device = output.trim();
+      try {
+        succeeds(EXT4D, ['mount', device, mountpoint]);
+        assert.equal(readMountinfo().findLast((entry) => entry.mountpoint === mountpoint)?.type, 'fuseblk.ext4d');
+        const second = join(scratch, 'second');
+        mkdirSync(second);
+        const again = run(EXT4D, ['mount', device, second]);
+        assert.equal(again.code, 32);
+        assert.match(again.output, /already mounted/);
+        writeFileSync(join(mountpoint, 'file'), 'content');
+        succeeds('umount', [mountpoint]);
+        const { code, output: said } = run('e2fsck', ['-fn', device]);
+        assert.equal(code, 0, said);
+        succeeds(EXT4D, ['mount', device, mountpoint]);
+        assert.equal(readFileSync(join(mountpoint, 'file'), 'utf8'), 'content');
+        succeeds(EXT4D, ['umount', mountpoint]);
+      } finally {
+        killServer(mountpoint, device);
+        if (isMounted(mountpoint)) run('umount', ['-l', mountpoint]);
+        run('losetup', ['-d', device]);
+      }
+    }));
+});

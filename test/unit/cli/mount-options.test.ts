@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict';
+import { UsageError } from '../../../src/cli/args.js';
+import { parseMountOptions } from '../../../src/cli/mount-options.js';
+
+describe('mount options', () => {
+  it('later words win', () => {
+    const options = parseMountOptions(['ro,commit=3', 'rw,nosuid,suid,commit=7']);
+    assert.equal(options.readOnly, false);
+    assert.equal(options.readWrite, true);
+    assert.equal(options.commitIntervalMs, 7000);
+    assert.deepEqual(options.vfs, ['suid']);
+  });
+
+  it('what the kernel, mount(8), systemd and FUSE programs write in fstab is taken', () => {
+    const words =
+      'defaults,rw,nofail,_netdev,noauto,user,x-systemd.automount,x-systemd.device-timeout=5,comment=hello,delalloc,' +
+      'barrier=1,nobarrier,user_xattr,acl,data=ordered,errors=remount-ro,discard,stripe=64,init_itable=10,usrjquota=a,' +
+      'default_permissions,allow_other,max_read=131072,lazytime,nodiratime,relatime,dax=never,resuid=0,journal_checksum';
+    assert.equal(parseMountOptions([words]).errors, 'remount-ro');
+  });
+
+  it('commit=0 is the default, as in the kernel', () => {
+    assert.equal(parseMountOptions(['commit=0']).commitIntervalMs, undefined);
+  });
+
+  it('a comma in a value is escaped', () => {
+    assert.equal(parseMountOptions(['fsname=a\\,b,ro']).fsname, 'a,b');
+  });
+
+  it('sizes have units', () => {
+    assert.equal(parseMountOptions(['cache_size=64m']).cacheBytes, 64 << 20);
+  });
+
+  it('image_offset is offset under a name that mount(8) lets through', () => {
+    assert.equal(parseMountOptions(['image_offset=1048576']).offsetBytes, 1048576);
+  });
+
+  for (const [words, message] of [
+    ['ro,frobnicate', /unknown mount option: frobnicate/],
+    ['frobnicate=3', /unknown mount option: frobnicate=3/],
+    ['data=journal', /data=journal is not supported/],
+    ['data=sometimes', /data=sometimes/],
+    ['dax', /dax is not supported/],
+    ['dax=always', /dax=always is not supported/],
+    ['commit=soon', /commit=soon/],
+    ['commit', /commit needs a value/],
+    ['ro=1', /ro takes no value/],
+    ['errors=ignore', /errors=ignore/],
+    ['offset=-1', /offset=-1/],
+    ['journal_path=\\/dev\\/sdb', /another device/],
+    ['constructor', /unknown mount option: constructor/],
+  ] as const) {
+    it(`${words} is refused by name`, () => {
+      assert.throws(
+        () => parseMountOptions([words]),
+        (error) => error instanceof UsageError && message.test(error.message) && !error.message.includes('\n'),
+      );
+    });
+  }
+
+  it('sloppy lets unknown words pass, but not those known to be unsupported', () => {
+    assert.deepEqual(parseMountOptions(['frobnicate'], { sloppy: true }).ignored, ['frobnicate']);
+    assert.throws(() => parseMountOptions(['data=journal'], { sloppy: true }), UsageError);
+  });
+});
