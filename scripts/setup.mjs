@@ -4,7 +4,17 @@
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { accessSync, constants, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { delimiter, dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -40,11 +50,19 @@ function run(command, args, options = {}) {
 
 /** Installs what `packages` names and is missing; prints the command where it may not. */
 export function debianPackages(packages) {
-  const missing = [...new Set(Object.keys(packages).filter((command) => !onPath(command)).map((command) => packages[command]))];
+  const missing = [
+    ...new Set(
+      Object.keys(packages)
+        .filter((command) => !onPath(command))
+        .map((command) => packages[command]),
+    ),
+  ];
   if (missing.length === 0) return;
   const install = ['install', '-y', '--no-install-recommends', ...missing];
   if (!isRoot || !onPath('apt-get')) {
-    const command = onPath('apt-get') ? `sudo apt-get install -y ${missing.join(' ')}` : `the packages ${missing.join(', ')}`;
+    const command = onPath('apt-get')
+      ? `sudo apt-get install -y ${missing.join(' ')}`
+      : `the packages ${missing.join(', ')}`;
     throw new SetupError(`missing: ${missing.join(', ')}. Install once: ${command}`);
   }
   say(`installing ${missing.join(', ')}`);
@@ -73,12 +91,14 @@ function npmPackages() {
   if (!nodeModulesAreStale()) return;
   say('installing npm packages');
   const command = existsSync(join(root, 'package-lock.json')) ? 'ci' : 'install';
-  if (!run('npm', [command, '--no-audit', '--no-fund', '--loglevel=error'])) throw new SetupError(`npm ${command} failed`);
+  if (!run('npm', [command, '--no-audit', '--no-fund', '--loglevel=error']))
+    throw new SetupError(`npm ${command} failed`);
 }
 
 /** Builds the addon; build-native.mjs knows whether that is needed. */
 function native() {
-  if (!run(process.execPath, [join(root, 'scripts', 'build-native.mjs')])) throw new SetupError('the native addon was not built');
+  if (!run(process.execPath, [join(root, 'scripts', 'build-native.mjs')]))
+    throw new SetupError('the native addon was not built');
 }
 
 function nativeIsBuilt() {
@@ -117,7 +137,8 @@ function removeOrphanedOutputs() {
 function typescript() {
   const stampPath = join(root, 'build', '.stamp');
   const stamp = sourceStamp();
-  if (existsSync(stampPath) && readFileSync(stampPath, 'utf8') === stamp && existsSync(join(root, 'build', 'src'))) return;
+  if (existsSync(stampPath) && readFileSync(stampPath, 'utf8') === stamp && existsSync(join(root, 'build', 'src')))
+    return;
   say('compiling');
   removeOrphanedOutputs();
   // Without its outputs the compiler's memory of them is worth nothing.

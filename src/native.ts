@@ -32,6 +32,8 @@ export interface Native {
   onJobsDone(tell: () => void): void;
   /** Takes one completion, its result into `result[0]`; 0 when there is none. */
   takeJob(result: Float64Array): JobId;
+  /** Jobs whose completion has not been taken. */
+  jobsPending(): number;
   /** Blocks until the job is done; its result. */
   waitJob(id: JobId): number;
 
@@ -39,8 +41,8 @@ export interface Native {
   pollStart(fd: number, readable: () => void): number;
   pollPause(fd: number, paused: boolean): number;
   pollStop(fd: number): void;
-  /** Length of the request read into `slot`, 0 when none is waiting, -ENODEV once unmounted. */
-  fuseRead(fd: number, slot: Uint8Array): number;
+  /** Length of the request read into `slot`, 0 when none came within `patience` microseconds, -ENODEV once unmounted. */
+  fuseRead(fd: number, slot: Uint8Array, patience: number): number;
   fuseWrite(fd: number, reply: Uint8Array, offset: number, length: number): number;
   fuseWritev(
     fd: number,
@@ -79,6 +81,8 @@ export interface Native {
   syslog(priority: number, line: string): void;
   detachStdio(): number;
   setsid(): number;
+  /** This process writes back other processes' memory (PR_SET_IO_FLUSHER); call before anything else. Needs root. */
+  setIoFlusher(): number;
 }
 
 let loaded: Native | null | undefined;

@@ -34,6 +34,7 @@ class Background {
   bool Wait(uint32_t id, int64_t* result);
   // Takes the oldest completion; false when there is none.
   bool Take(uint32_t* id, int64_t* result);
+  size_t Pending() const { return pending_.size(); }
   void OnWake(Napi::Function callback);
 
   // Lets queued jobs finish, then ends the threads.

@@ -1,11 +1,16 @@
 // What a daemon needs of the system besides I/O.
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <syslog.h>
 #include <unistd.h>
 
 #include "args.h"
 #include "modules.h"
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
 
 namespace ext4d {
 namespace {
@@ -39,11 +44,18 @@ Napi::Value Setsid(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), session < 0 ? -errno : session);
 }
 
+// setIoFlusher(): this thread, and those it starts, write back other processes' memory: they are neither throttled with
+// them nor made to wait for their own file system when memory is short. Needs CAP_SYS_RESOURCE.
+Napi::Value SetIoFlusher(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) != 0 ? -errno : 0);
+}
+
 }  // namespace
 
 void RegisterSystem(Napi::Env env, Napi::Object exports) {
   exports.Set("syslog", Napi::Function::New<Syslog>(env, "syslog"));
   exports.Set("detachStdio", Napi::Function::New<DetachStdio>(env, "detachStdio"));
+  exports.Set("setIoFlusher", Napi::Function::New<SetIoFlusher>(env, "setIoFlusher"));
   exports.Set("setsid", Napi::Function::New<Setsid>(env, "setsid"));
 }
 

@@ -44,7 +44,9 @@ export function parseArguments<Name extends string>(
   if (positionals.length !== names.length) {
     const missing = names.slice(positionals.length);
     throw new UsageError(
-      missing.length > 0 ? `missing ${missing.join(' and ')}` : `"${positionals[names.length]}" is one argument too many`,
+      missing.length > 0
+        ? `missing ${missing.join(' and ')}`
+        : `"${positionals[names.length]}" is one argument too many`,
     );
   }
   const flags = {} as Record<Name, boolean>;

@@ -30,6 +30,8 @@ export function summariseLog(image: string): string[] {
   if (hidden > 0) lines.splice(SHOWN, hidden, `... ${hidden} more ...`);
   const blocks = transactions.reduce((sum, transaction) => sum + transaction.blocks.length, 0);
   const revokes = transactions.reduce((sum, transaction) => sum + transaction.revokes.length, 0);
-  lines.push(`in all: ${transactions.length} transactions, ${blocks} blocks, ${revokes} revokes; ends because: ${end.reason}`);
+  lines.push(
+    `in all: ${transactions.length} transactions, ${blocks} blocks, ${revokes} revokes; ends because: ${end.reason}`,
+  );
   return lines;
 }

@@ -98,7 +98,8 @@ export class DemoServer {
   async unmount(): Promise<void> {
     runTool(process.execPath, [PROGRAM, 'umount', this.mountpoint]);
     await this.end();
-    if (this.child?.exitCode !== 0) throw new CommandError(`the server ended with exit code ${this.child?.exitCode}`, 1);
+    if (this.child?.exitCode !== 0)
+      throw new CommandError(`the server ended with exit code ${this.child?.exitCode}`, 1);
   }
 
   private detach(): void {

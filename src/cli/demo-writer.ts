@@ -65,24 +65,22 @@ async function durableFile(mountpoint: string, directory: string, name: string, 
 
 const SIZES = [0, 10, 700, 4096, 20_000, 200_000];
 
-/** Files, and a directory that comes and goes: the log then holds revokes. */
-export async function writeWithRevokes(mountpoint: string, ledger: Ledger): Promise<void> {
+export async function writeLetters(mountpoint: string, ledger: Ledger): Promise<void> {
   await mkdir(join(mountpoint, 'letters'));
   await syncDirectory(mountpoint);
-  for (let i = 0; i < 30; i++) await durableFile(mountpoint, 'letters', `letter-${i}`, SIZES[i % SIZES.length], ledger);
+  for (let i = 0; i < 40; i++) await durableFile(mountpoint, 'letters', `letter-${i}`, SIZES[i % SIZES.length], ledger);
+}
 
+/** A directory of several blocks is made, committed and removed: the log then holds revokes of its blocks. */
+async function comeAndGo(mountpoint: string): Promise<void> {
   const passing = join(mountpoint, 'passing');
   await mkdir(passing);
-  const names = Array.from({ length: 200 }, (_, i) => join(passing, `${i}-`.padEnd(200, 'x')));
+  const names = Array.from({ length: 60 }, (_, i) => join(passing, `${i}-`.padEnd(200, 'x')));
   for (const name of names) await writeFile(name, new Uint8Array(0), false);
   await syncDirectory(passing);
   for (const name of names) await unlink(name);
   await rmdir(passing);
   await syncDirectory(mountpoint);
-
-  await mkdir(join(mountpoint, 'after'));
-  await syncDirectory(mountpoint);
-  for (let i = 0; i < 10; i++) await durableFile(mountpoint, 'after', `file-${i}`, SIZES[i % SIZES.length], ledger);
 }
 
 /**
@@ -119,6 +117,12 @@ export async function writeUntilKilled(mountpoint: string, ledger: Ledger): Prom
     until(async (i) => {
       await writeFile(join(mountpoint, `unsynced-${i % 50}`), randomBytes(50_000), false);
     });
-  await Promise.all([newFiles('writer-a'), newFiles('writer-b'), replaced(), neverSynced()]);
+  await Promise.all([
+    newFiles('writer-a'),
+    newFiles('writer-b'),
+    replaced(),
+    neverSynced(),
+    until(() => comeAndGo(mountpoint)),
+  ]);
   return unfinished;
 }

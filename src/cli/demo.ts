@@ -7,11 +7,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { summariseLog } from './demo-log.js';
 import { DemoServer, PROGRAM, runTool } from './demo-server.js';
-import { Ledger, writeUntilKilled, writeWithRevokes } from './demo-writer.js';
-import { checkFuse, onPath } from './mount-checks.js';
+import { Ledger, writeLetters, writeUntilKilled } from './demo-writer.js';
+import { checkFuse, checkNative, onPath } from './mount-checks.js';
 import { CommandError, report } from './report.js';
 
-const IMAGE_SIZE = '192M';
+const IMAGE_SIZE = '512M';
 /** How long the last writers work before the server is killed. */
 const WRITE_MS = 700;
 
@@ -62,6 +62,7 @@ function checkTools(): void {
     if (!onPath(tool)) throw new CommandError(`${tool} is missing: apt install e2fsprogs`, 2);
   }
   checkFuse();
+  checkNative();
 }
 
 async function story(server: DemoServer): Promise<number> {
@@ -76,15 +77,17 @@ async function story(server: DemoServer): Promise<number> {
   await server.start();
   detail(`ext4d mount ${image} ${mountpoint}   (server: process ${server.pid})`);
   const ledger = new Ledger();
-  await writeWithRevokes(mountpoint, ledger);
+  await writeLetters(mountpoint, ledger);
   detail(`${ledger.size} files written, each fsynced together with its directory`);
-  detail('a directory of 200 long names made and removed again: its blocks must never be replayed over new contents');
 
   heading('The server is killed with SIGKILL, in the middle of more writing');
   const writing = writeUntilKilled(mountpoint, ledger);
   await new Promise((done) => setTimeout(done, WRITE_MS));
   await server.kill();
   const unfinished = await writing;
+  detail(
+    'meanwhile a directory of long names came and went: the log revokes its blocks, so that replay leaves them alone',
+  );
   detail(`${ledger.size} files had been fsynced by then; ${unfinished} files were still being written`);
 
   heading('What is in the log of the image (ext4d journal shows it block by block)');

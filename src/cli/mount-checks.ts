@@ -1,6 +1,7 @@
 /** What can be told to be wrong before anything is opened. The mount itself checks again what may change meanwhile. */
 import { accessSync, constants, readdirSync, readFileSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
+import { loadNative } from '../native.js';
 import { MountExit } from './exit-codes.js';
 import { mountAt, readMountinfo } from './mountinfo.js';
 import { CommandError } from './report.js';
@@ -99,6 +100,13 @@ export function checkFuse(): void {
   }
   if (process.geteuid?.() !== 0 && !onPath('fusermount3')) {
     throw new CommandError('fusermount3 is needed to mount without being root: apt install fuse3', MountExit.SYSTEM);
+  }
+}
+
+/** Throws if the addon has not been built, or does not load here. */
+export function checkNative(): void {
+  if (loadNative() === null) {
+    throw new CommandError('the native addon is not built: run npm start or npm run build once', MountExit.SYSTEM);
   }
 }
 

@@ -35,7 +35,8 @@ async function runHelper(args: readonly string[]): Promise<number> {
   }
   try {
     const { flags, values, positionals } = parseArguments(args, OPTIONS, ['IMAGE', 'DIR']);
-    if (values.namespace.length > 0) throw new UsageError('-N is not supported: enter the namespace first, with nsenter');
+    if (values.namespace.length > 0)
+      throw new UsageError('-N is not supported: enter the namespace first, with nsenter');
     const [image, directory] = positionals;
     const words = [...values.options];
     if (flags['read-only']) words.push('ro');

@@ -125,7 +125,9 @@ VALUED.image_sizelimit = VALUED.sizelimit;
 /** Means nothing here, or is so anyway. A word here never weakens or changes what is stored. */
 const IGNORED = new Set([
   // mount(8), fstab, systemd
-  ...'defaults auto noauto user nouser users nousers owner noowner group nogroup _netdev _rnetdev nofail loop'.split(' '),
+  ...'defaults auto noauto user nouser users nousers owner noowner group nogroup _netdev _rnetdev nofail loop'.split(
+    ' ',
+  ),
   ...'silent loud mand nomand iversion noiversion i_version diratime nodiratime lazytime nolazytime comment'.split(' '),
   ...'uhelper helper symfollow'.split(' '),
   // FUSE: permissions are always checked by the kernel; nothing else changes the image, so kernel caches stay right
@@ -183,7 +185,8 @@ const REFUSED: Record<string, string> = {
 
 function integer(word: string, value: string, min: number, max: number): number {
   const number = /^\d+$/.test(value) ? Number(value) : Number.NaN;
-  if (!(number >= min && number <= max)) throw new OptionError(`${word}=${value}: a whole number from ${min} is expected`);
+  if (!(number >= min && number <= max))
+    throw new OptionError(`${word}=${value}: a whole number from ${min} is expected`);
   return number;
 }
 

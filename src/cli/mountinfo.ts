@@ -13,7 +13,7 @@ export interface MountEntry {
 }
 
 /** Space, tab, newline and backslash are written as three octal digits. */
-function unescape(field: string): string {
+function unescapeOctal(field: string): string {
   return field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
 
@@ -25,7 +25,7 @@ export function parseMountinfo(text: string): MountEntry[] {
     const [, , device, , mountpoint, flags] = left.split(' ');
     const [type, source, superFlags] = right.split(' ');
     const readOnly = [flags, superFlags].some((list) => list.split(',').includes('ro'));
-    entries.push({ device, mountpoint: unescape(mountpoint), type, source: unescape(source), readOnly });
+    entries.push({ device, mountpoint: unescapeOctal(mountpoint), type, source: unescapeOctal(source), readOnly });
   }
   return entries;
 }

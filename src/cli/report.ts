@@ -39,7 +39,8 @@ export function explain(error: unknown, image: string): Failure | null {
 const failure = (line: string): Failure => ({ line, exitCode: MountExit.FAILURE });
 
 function adviceOnCorruption(error: CorruptionError, image: string): string {
-  if (/not an ext4 filesystem/.test(error.finding)) return '; for a filesystem inside a disk image give -o offset=BYTES';
+  if (/not an ext4 filesystem/.test(error.finding))
+    return '; for a filesystem inside a disk image give -o offset=BYTES';
   if (/truncated/.test(error.finding)) return '; copy it again, or shrink it: resize2fs';
   return `; nothing was changed; repair: e2fsck -f ${image}`;
 }

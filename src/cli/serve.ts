@@ -1,6 +1,7 @@
 /** The server behind a mount: opens the image, mounts, serves until it is unmounted, leaves the image clean. */
-import { resolve } from 'node:path';
+
 import { closeSync, writeFileSync, writeSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { FileDevice } from '../block/file-device.js';
 import { FsError } from '../errors.js';
 import { Filesystem } from '../ext4/filesystem.js';
@@ -10,7 +11,7 @@ import { Session } from '../fuse/session.js';
 import { requireNative } from '../native.js';
 import { MountExit } from './exit-codes.js';
 import { count } from './image-command.js';
-import { checkTargets } from './mount-checks.js';
+import { checkNative, checkTargets } from './mount-checks.js';
 import type { MountOptions } from './mount-options.js';
 import { mountAt } from './mountinfo.js';
 import { Progress } from './progress.js';
@@ -66,6 +67,7 @@ export async function serve(
   { verbose, readyFd }: ServeOptions,
 ): Promise<number> {
   checkTargets(image, directory);
+  checkNative();
   nameProcess();
   const source = resolve(image);
   const mountpoint = resolve(directory);
@@ -94,7 +96,8 @@ export async function serve(
   try {
     checkReadOnly(image, fs, options, teller);
     for (const line of recoveryLines(fs.report)) if (verbose || process.stderr.isTTY) teller.tell(line);
-    if (verbose && options.ignored.length > 0) teller.tell(`options without an effect here: ${options.ignored.join(', ')}`);
+    if (verbose && options.ignored.length > 0)
+      teller.tell(`options without an effect here: ${options.ignored.join(', ')}`);
     fuseFd = mount(source, mountpoint, device, fs, options);
   } catch (error) {
     fs.closeSync();
@@ -166,7 +169,9 @@ function recoveryLines({ log, orphans }: OpenReport): string[] {
     );
   }
   if (log !== null && log.journalErrno !== 0) lines.push('an earlier error is recorded in the log: run e2fsck');
-  if (orphans !== null) lines.push(`orphans: ${JSON.stringify(orphans)}`);
+  if (orphans !== null && orphans.deleted + orphans.truncated > 0) {
+    lines.push(`orphans: ${count(orphans.deleted, 'file')} removed, ${orphans.truncated} truncated`);
+  }
   return lines;
 }
 

@@ -6,10 +6,11 @@ import { readGeometry } from '../ext4/open.js';
 import { requireNative, whenJobDone } from '../native.js';
 import { parseArguments, UsageError } from './args.js';
 import { MountExit } from './exit-codes.js';
+import { checkNative } from './mount-checks.js';
 import { type MountEntry, mountAt, readMountinfo } from './mountinfo.js';
 import { Progress } from './progress.js';
 import { CommandError, report } from './report.js';
-import { isAlive, lockHolders, type Process, serverOf, usersOf } from './server-process.js';
+import { isAlive, lockHolders, type Process, processOf, serverOf, usersOf } from './server-process.js';
 
 const USAGE = 'usage: ext4d umount [-l] MOUNTPOINT';
 const OPTIONS = { lazy: { type: 'boolean', short: 'l' } } as const;
@@ -17,6 +18,8 @@ const OPTIONS = { lazy: { type: 'boolean', short: 'l' } } as const;
 const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
 const POLL_MS = 10;
+/** How long to wait for the ended server's parent to take notice. */
+const REAP_POLLS = 20;
 
 /** Exit code: 0 unmounted and clean, 1 usage or permission, 32 not unmounted, or not clean. */
 export async function runUmount(args: readonly string[]): Promise<number> {
@@ -61,6 +64,7 @@ async function umount(typed: string, lazy: boolean): Promise<void> {
 async function detach(typed: string, { mountpoint }: MountEntry, lazy: boolean): Promise<void> {
   let busy = false;
   if (process.geteuid?.() === 0) {
+    checkNative();
     const native = requireNative();
     const flags = UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0);
     const result = await new Promise<number>((done) => whenJobDone(native.unmount(mountpoint, flags), done));
@@ -98,7 +102,11 @@ function fusermount(args: readonly string[]): Promise<{ code: number; said: stri
 
 async function serverGone(server: Process | null, source: string, mountpoint: string): Promise<void> {
   const running = () => (server === null ? holdersLeft(source, mountpoint) : isAlive(server));
-  while (running()) await new Promise((done) => setTimeout(done, POLL_MS));
+  const poll = () => new Promise((done) => setTimeout(done, POLL_MS));
+  while (running()) await poll();
+  // It has let go of everything; whoever lists processes should not find it either.
+  for (let i = 0; server !== null && i < REAP_POLLS && processOf(server.pid)?.startTime === server.startTime; i++)
+    await poll();
 }
 
 /** Without knowing the server: somebody still has the image locked for this mountpoint. */

@@ -64,7 +64,8 @@ export function readWord(view: ReadView, index: number): number {
   const at = index << 2;
   if (at + 4 <= view.byteLength) return view.getUint32(at, true);
   let word = 0xffffffff;
-  for (let i = 0; at + i < view.byteLength; i++) word = (word & ~(0xff << (i * 8))) | (view.getUint8(at + i) << (i * 8));
+  for (let i = 0; at + i < view.byteLength; i++)
+    word = (word & ~(0xff << (i * 8))) | (view.getUint8(at + i) << (i * 8));
   return word >>> 0;
 }
 

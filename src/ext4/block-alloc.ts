@@ -7,7 +7,7 @@ import type { Handle } from '../jbd2/handle.js';
 import { type AllocatorState, allocatorState } from './alloc-state.js';
 import { allBits, fillBits } from './bitmap.js';
 import { blockBitmapForUse, isBlockUninit, readBlockBitmap } from './block-bitmap.js';
-import { findRun, type FoundRun } from './block-search.js';
+import { type FoundRun, findRun } from './block-search.js';
 import { blocksMayBeUsed } from './block-validity.js';
 import { SUPERBLOCK } from './format/superblock.js';
 import { GroupDescriptor } from './group.js';
@@ -133,7 +133,11 @@ function markUsed(handle: Handle, vol: Volume, state: AllocatorState, start: num
   const group = vol.geometry.groupOf(start);
   if (!blocksMayBeUsed(vol, start, count)) {
     state.noteCorrupt(group);
-    throw new CorruptionError('block bitmap', `group ${group}`, `blocks ${start}+${count} hold metadata, but are marked free`);
+    throw new CorruptionError(
+      'block bitmap',
+      `group ${group}`,
+      `blocks ${start}+${count} hold metadata, but are marked free`,
+    );
   }
   const desc = GroupDescriptor.get(vol, group);
   const bitmap = handle.getWriteAccess(blockBitmapForUse(handle, vol, desc));
@@ -153,7 +157,13 @@ function markUsed(handle: Handle, vol: Volume, state: AllocatorState, start: num
  * content was journaled: it is taken out of the transaction and revoked, so that replay does not write it over what
  * comes next. Throws CorruptionError for blocks that are free or hold fixed metadata.
  */
-export function freeBlocks(handle: Handle, vol: Volume, start: number, count: number, opts: { metadata: boolean }): void {
+export function freeBlocks(
+  handle: Handle,
+  vol: Volume,
+  start: number,
+  count: number,
+  opts: { metadata: boolean },
+): void {
   if (!blocksMayBeUsed(vol, start, count)) {
     throw new CorruptionError('block map', `block ${start}`, `blocks ${start}+${count} to be freed hold metadata`);
   }
@@ -180,11 +190,19 @@ function freeInGroup(
 ): void {
   const desc = GroupDescriptor.get(vol, group);
   if (isBlockUninit(vol, desc)) {
-    throw new CorruptionError('block bitmap', `group ${group}`, 'a block to be freed lies in a group that was never used');
+    throw new CorruptionError(
+      'block bitmap',
+      `group ${group}`,
+      'a block to be freed lies in a group that was never used',
+    );
   }
   const bitmap = handle.getWriteAccess(readBlockBitmap(vol, desc));
   if (!allBits(bitmap.view, bit, count, true)) {
-    throw new CorruptionError('block bitmap', `group ${group}`, `blocks ${bit}+${count} of the group to be freed are free`);
+    throw new CorruptionError(
+      'block bitmap',
+      `group ${group}`,
+      `blocks ${bit}+${count} of the group to be freed are free`,
+    );
   }
   fillBits(bitmap.view, bit, count, false);
   handle.dirtyMetadata(bitmap);

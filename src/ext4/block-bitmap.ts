@@ -39,12 +39,20 @@ function verify(vol: Volume, block: CachedBlock): void {
   const blocks = geometry.groupBlocks(group);
   for (const nr of [desc.blockBitmap, desc.inodeBitmap, desc.inodeTable]) {
     if (nr >= first && nr < first + blocks && !testBit(block.view, nr - first)) {
-      throw new CorruptionError('block bitmap', place, `block ${nr} holds the group's own metadata, but is marked free`);
+      throw new CorruptionError(
+        'block bitmap',
+        place,
+        `block ${nr} holds the group's own metadata, but is marked free`,
+      );
     }
   }
   const clear = countClear(block.view, blocks);
   if (clear !== desc.freeBlocks) {
-    throw new CorruptionError('block bitmap', place, `${clear} blocks are free, the descriptor says ${desc.freeBlocks}`);
+    throw new CorruptionError(
+      'block bitmap',
+      place,
+      `${clear} blocks are free, the descriptor says ${desc.freeBlocks}`,
+    );
   }
 }
 

@@ -36,7 +36,8 @@ const scan: ClearRun = { start: 0, length: 0, firstClear: 0 };
 /** Fills `into`; false if there is no run of at least `minimum` blocks. */
 export function findRun(handle: Handle, vol: Volume, state: AllocatorState, search: Search, into: FoundRun): boolean {
   const { geometry } = vol;
-  const goal = search.goal > geometry.firstDataBlock && search.goal < geometry.blocksCount ? search.goal : geometry.firstDataBlock;
+  const goal =
+    search.goal > geometry.firstDataBlock && search.goal < geometry.blocksCount ? search.goal : geometry.firstDataBlock;
   const goalGroup = geometry.groupOf(goal);
   const goalBit = goal - geometry.groupFirstBlock(goalGroup);
   into.length = 0;

@@ -73,7 +73,8 @@ export function directoryKind(vol: Volume): BlockKind {
         throw bad(block, 'it has no room for its checksum: e2fsck -D rebuilds the directory');
       }
       const sum = crc32c(block.owner, block.bytes.subarray(0, tail));
-      if (DIR_ENTRY_TAIL.det_checksum.get(block.view, tail) !== sum) throw bad(block, 'its checksum does not match', 'EBADMSG');
+      if (DIR_ENTRY_TAIL.det_checksum.get(block.view, tail) !== sum)
+        throw bad(block, 'its checksum does not match', 'EBADMSG');
     },
     beforeCommit(block) {
       if (!metadataCsum) return;

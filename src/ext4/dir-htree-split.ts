@@ -3,12 +3,20 @@ import type { WritableBlock } from '../jbd2/block-cache.js';
 import type { Handle } from '../jbd2/handle.js';
 import { checkedLength, entrySpace, findRoom, formatLeaf, insertAt, recLen, setRecLen } from './dir-block.js';
 import { hashName, nameHash } from './dir-hash.js';
-import { indexLimit, insertIndexEntry, leafOf, makeIndexRoom, type Path, probe, indexHashVersion } from './dir-htree.js';
+import {
+  indexHashVersion,
+  indexLimit,
+  insertIndexEntry,
+  leafOf,
+  makeIndexRoom,
+  type Path,
+  probe,
+} from './dir-htree.js';
 import { appendDirBlock, readDirBlock, writeAccess } from './dir-read.js';
 import { DIR_ENTRY, entryBytes } from './format/dir-entry.js';
 import { DX_COUNTLIMIT, DX_ENTRY, DX_ROOT_ENTRIES, DX_ROOT_INFO, DX_ROOT_INFO_OFFSET } from './format/htree.js';
 import { EXT4_INDEX_FL } from './format/inode.js';
-import type { Inode, Ino } from './inode.js';
+import type { Ino, Inode } from './inode.js';
 import type { Volume } from './volume.js';
 
 interface Entry {
@@ -112,4 +120,3 @@ export function makeIndexed(handle: Handle, vol: Volume, dir: Inode): void {
   const writable = dir.edit(handle);
   writable.setFlags(writable.flags | EXT4_INDEX_FL);
 }
-

@@ -5,11 +5,18 @@
 import { CorruptionError, FsError } from '../errors.js';
 import type { CachedBlock } from '../jbd2/block-cache.js';
 import type { Handle } from '../jbd2/handle.js';
-import { findInBlock, recLen } from './dir-block.js';
+import { findInBlock, recLen, setRecLen } from './dir-block.js';
 import { DX_HASH_LAST_KNOWN, hashName, nameHash } from './dir-hash.js';
 import { appendDirBlock, blockCount, readDirBlock, writeAccess } from './dir-read.js';
-import { DX_COUNTLIMIT, DX_ENTRY, DX_NODE_ENTRIES, DX_ROOT_ENTRIES, DX_ROOT_INFO, DX_ROOT_INFO_OFFSET, DX_TAIL } from './format/htree.js';
-import { setRecLen } from './dir-block.js';
+import {
+  DX_COUNTLIMIT,
+  DX_ENTRY,
+  DX_NODE_ENTRIES,
+  DX_ROOT_ENTRIES,
+  DX_ROOT_INFO,
+  DX_ROOT_INFO_OFFSET,
+  DX_TAIL,
+} from './format/htree.js';
 import type { Inode } from './inode.js';
 import type { Volume } from './volume.js';
 
@@ -49,7 +56,11 @@ function frameOf(vol: Volume, dir: Inode, lblk: number): Frame {
   const frame: Frame = { block, entriesAt, at: 0 };
   const limit = indexLimit(vol, entriesAt);
   if (entryLimit(frame) !== limit || entryCount(frame) === 0 || entryCount(frame) > limit) {
-    throw new CorruptionError('directory index', `inode ${dir.ino} block ${lblk}`, `count ${entryCount(frame)} of limit ${entryLimit(frame)}`);
+    throw new CorruptionError(
+      'directory index',
+      `inode ${dir.ino} block ${lblk}`,
+      `count ${entryCount(frame)} of limit ${entryLimit(frame)}`,
+    );
   }
   return frame;
 }
@@ -156,7 +167,8 @@ export function makeIndexRoom(handle: Handle, vol: Volume, dir: Inode, path: Pat
     return makeIndexRoom(handle, vol, dir, probe(vol, dir, hash, path.hashVersion), hash);
   }
   const root = frames[0];
-  if (entryCount(root) >= entryLimit(root)) throw new FsError('ENOSPC', 'the directory index is full (the large_dir feature allows more)');
+  if (entryCount(root) >= entryLimit(root))
+    throw new FsError('ENOSPC', 'the directory index is full (the large_dir feature allows more)');
   splitNode(handle, vol, dir, root, lowest);
   return probe(vol, dir, hash, path.hashVersion);
 }
@@ -167,10 +179,7 @@ function addLevel(handle: Handle, vol: Volume, dir: Inode, root: Frame): void {
   const count = entryCount(root);
   setRecLen(node, 0, vol.geometry.blockSize, vol.geometry.blockSize);
   const { bytes } = root.block;
-  node.bytes.set(
-    bytes.slice(root.entriesAt, root.entriesAt + count * DX_ENTRY.SIZE),
-    DX_NODE_ENTRIES,
-  );
+  node.bytes.set(bytes.slice(root.entriesAt, root.entriesAt + count * DX_ENTRY.SIZE), DX_NODE_ENTRIES);
   DX_COUNTLIMIT.limit.set(node.view, DX_NODE_ENTRIES, indexLimit(vol, DX_NODE_ENTRIES));
   DX_COUNTLIMIT.count.set(node.view, DX_NODE_ENTRIES, count);
   const block = writeAccess(handle, root.block);

@@ -2,15 +2,16 @@
  * Listing a directory. An indexed one is listed in hash order, as the kernel does: the cursor is then a hash, and stays
  * right whatever is added and removed between two calls. A linear one is listed in the order of its bytes.
  */
-import { checkedLength, entrySpace } from './dir-block.js';
+
+import { FsError } from '../errors.js';
+import type { CachedBlock } from '../jbd2/block-cache.js';
 import { isIndexed } from './dir.js';
+import { checkedLength, entrySpace } from './dir-block.js';
 import { hashName, nameHash } from './dir-hash.js';
 import { indexHashVersion, leafOf, nextLeaf, probe } from './dir-htree.js';
 import { blockCount, readDirBlock } from './dir-read.js';
-import { FsError } from '../errors.js';
 import { DIR_ENTRY } from './format/dir-entry.js';
 import type { Ino, Inode } from './inode.js';
-import type { CachedBlock } from '../jbd2/block-cache.js';
 import type { Volume } from './volume.js';
 
 export type Visit = (name: Uint8Array, ino: Ino, fileType: number, nextCursor: number) => boolean;
@@ -88,7 +89,11 @@ function sortedEntries(vol: Volume, block: CachedBlock, version: number, from: n
     const length = checkedLength(vol, block, at, end);
     if (DIR_ENTRY.inode.get(block.view, at) !== 0) {
       const nameLength = DIR_ENTRY.name_len.get(block.view, at);
-      hashName(vol.geometry, version, block.bytes.subarray(at + DIR_ENTRY.SIZE, at + DIR_ENTRY.SIZE + nameLength) as Uint8Array);
+      hashName(
+        vol.geometry,
+        version,
+        block.bytes.subarray(at + DIR_ENTRY.SIZE, at + DIR_ENTRY.SIZE + nameLength) as Uint8Array,
+      );
       const key = (nameHash.hash >>> 1) * MINOR_UNITS + (nameHash.minor >>> 11);
       if (key >= from) entries.push({ key, at });
     }

@@ -2,7 +2,17 @@
 import { CorruptionError, FsError } from '../errors.js';
 import type { CachedBlock } from '../jbd2/block-cache.js';
 import type { Handle } from '../jbd2/handle.js';
-import { checkedLength, deleteAt, entrySpace, findInBlock, findRoom, formatLeaf, formatTail, insertAt, setRecLen } from './dir-block.js';
+import {
+  checkedLength,
+  deleteAt,
+  entrySpace,
+  findInBlock,
+  findRoom,
+  formatLeaf,
+  formatTail,
+  insertAt,
+  setRecLen,
+} from './dir-block.js';
 import { findIndexed, looksLikeIndexRoot } from './dir-htree.js';
 import { addIndexed, makeIndexed } from './dir-htree-split.js';
 import { appendDirBlock, blockCount, readDirBlock, writeAccess } from './dir-read.js';
@@ -114,7 +124,8 @@ export function initDirectory(handle: Handle, vol: Volume, dir: WritableInode, p
 export function setParent(handle: Handle, vol: Volume, dir: Inode, parentIno: Ino): void {
   const block = writeAccess(handle, readDirBlock(vol, dir, 0));
   const at = findInBlock(vol, block, DOT_DOT);
-  if (at < 0 && !looksLikeIndexRoot(vol, block)) throw new CorruptionError('directory', `inode ${dir.ino}`, 'it has no ".."');
+  if (at < 0 && !looksLikeIndexRoot(vol, block))
+    throw new CorruptionError('directory', `inode ${dir.ino}`, 'it has no ".."');
   DIR_ENTRY.inode.set(block.view, at < 0 ? 12 : at, parentIno);
 }
 

@@ -5,8 +5,8 @@ import { EXT_MAX_BLOCKS } from './format/extent.js';
 import { type Ino, Inode } from './inode.js';
 import { freeInode } from './inode-alloc.js';
 import { removeOrphan } from './orphan.js';
-import { freeXattrBlock } from './xattr.js';
 import type { Volume } from './volume.js';
+import { freeXattrBlock } from './xattr.js';
 
 /** Bitmaps and descriptors of inode, attribute block and orphan record. */
 const FINAL_CREDITS = 12;

@@ -6,7 +6,14 @@ import { FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { allocateBlocks, freeBlocks, mayUseReservedBlocks } from './block-alloc.js';
 import { dataGoal } from './block-goal.js';
-import { type Extent, ExtentNode, extentBlockKind, maxExtentLength, ROOT_CAPACITY, WritableExtentNode } from './extent-node.js';
+import {
+  type Extent,
+  ExtentNode,
+  extentBlockKind,
+  maxExtentLength,
+  ROOT_CAPACITY,
+  WritableExtentNode,
+} from './extent-node.js';
 import { findPath, type Path } from './extent-tree.js';
 import { EXT4_MAX_EXTENT_DEPTH, extentCapacity } from './format/extent.js';
 import type { Inode } from './inode.js';
@@ -140,7 +147,8 @@ function split(handle: Handle, inode: Inode, path: Path, level: number, mustNotF
 
 function grow(handle: Handle, inode: Inode, path: Path, mustNotFail: boolean): void {
   const root = path[0].node;
-  if (root.depth >= EXT4_MAX_EXTENT_DEPTH) throw new FsError('EFBIG', `the extent tree of inode ${inode.ino} is too deep`);
+  if (root.depth >= EXT4_MAX_EXTENT_DEPTH)
+    throw new FsError('EFBIG', `the extent tree of inode ${inode.ino} is too deep`);
   const { nr, writable } = createTreeBlock(handle, inode, path, mustNotFail);
   const { entries, depth } = root;
   writable.setHeader(entries, extentCapacity(inode.vol.geometry.blockSize), depth);

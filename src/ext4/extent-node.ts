@@ -8,11 +8,11 @@ import { CorruptionError } from '../errors.js';
 import type { BlockKind, CachedBlock } from '../jbd2/block-cache.js';
 import type { Handle } from '../jbd2/handle.js';
 import {
-  EXT4_EXT_MAGIC,
-  EXT4_MAX_EXTENT_DEPTH,
   EXT_INIT_MAX_LEN,
   EXT_MAX_BLOCKS,
   EXT_UNWRITTEN_MAX_LEN,
+  EXT4_EXT_MAGIC,
+  EXT4_MAX_EXTENT_DEPTH,
   EXTENT,
   EXTENT_HEADER,
   EXTENT_IDX,
@@ -49,7 +49,8 @@ export function extentBlockKind(vol: Volume): BlockKind {
       verify(block) {
         const place = `block ${block.nr}`;
         checkNode(vol.geometry, block.view, 0, extentCapacity(vol.geometry.blockSize), place);
-        if (EXTENT_HEADER.eh_entries.get(block.view, 0) === 0) throw new CorruptionError('extent block', place, 'it is empty');
+        if (EXTENT_HEADER.eh_entries.get(block.view, 0) === 0)
+          throw new CorruptionError('extent block', place, 'it is empty');
         if (!metadataCsum) return;
         const tail = tailOffset(block.view);
         if (crc32c(block.owner, block.bytes.subarray(0, tail)) !== EXTENT_TAIL.et_checksum.get(block.view, tail)) {
@@ -90,7 +91,8 @@ function checkNode(geometry: Geometry, view: ReadView, base: number, capacity: n
     if (lblk < free) throw bad(`entry ${i} for block ${lblk} is out of order or overlaps the one before it`);
     if (depth > 0) {
       const child = leafBlock(view, at);
-      if (child <= geometry.superblockBlock || child >= geometry.blocksCount) throw bad(`entry ${i} leads to block ${child}`);
+      if (child <= geometry.superblockBlock || child >= geometry.blocksCount)
+        throw bad(`entry ${i} leads to block ${child}`);
       free = lblk + 1;
       continue;
     }

@@ -82,5 +82,6 @@ export function mapBlock(_vol: Volume, inode: Inode, lblk: number): Mapping {
 
 /** Block-mapped files are read, not written. */
 export function requireExtents(inode: Inode): void {
-  if (!inode.usesExtents) throw new UnsupportedError(`inode ${inode.ino}: writing block-mapped files is not supported`, ['extent']);
+  if (!inode.usesExtents)
+    throw new UnsupportedError(`inode ${inode.ino}: writing block-mapped files is not supported`, ['extent']);
 }

@@ -40,7 +40,8 @@ function runOf(
 ): Mapping {
   const pblk = view.getUint32(base + index * 4, true);
   let count = 1;
-  while (index + count < end && view.getUint32(base + (index + count) * 4, true) === (pblk === 0 ? 0 : pblk + count)) count++;
+  while (index + count < end && view.getUint32(base + (index + count) * 4, true) === (pblk === 0 ? 0 : pblk + count))
+    count++;
   if (pblk !== 0) checked(inode, pblk, count);
   return { lblk, count, pblk, unwritten: false };
 }

@@ -2,14 +2,14 @@
 import { CorruptionError, FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { testBit } from './bitmap.js';
-import { RO_COMPAT } from './features.js';
 import { initExtentRoot } from './extent-insert.js';
+import { RO_COMPAT } from './features.js';
 import { EXT4_BG_INODE_ZEROED } from './format/group-desc.js';
 import {
   EXT4_EXTENTS_FL,
   EXT4_FL_INHERITED,
-  EXT4_NODUMP_FL,
   EXT4_NOATIME_FL,
+  EXT4_NODUMP_FL,
   EXT4_TOPDIR_FL,
   S_IFDIR,
   S_IFMT,
@@ -17,8 +17,8 @@ import {
   S_ISGID,
 } from './format/inode.js';
 import { GroupDescriptor } from './group.js';
-import { hasUninitInodes, inodeBitmapForUse, readInodeBitmap } from './inode-bitmap.js';
 import { type Ino, Inode, inodeTableKind, type WritableInode } from './inode.js';
+import { hasUninitInodes, inodeBitmapForUse, readInodeBitmap } from './inode-bitmap.js';
 import { candidateGroups, groupOfInode } from './orlov.js';
 import { totals } from './totals.js';
 import type { Volume } from './volume.js';
@@ -180,7 +180,8 @@ export function freeInode(handle: Handle, vol: Volume, inode: WritableInode): vo
   const isDirectory = inode.isDirectory;
   const desc = GroupDescriptor.get(vol, group);
   const bitmap = inodeBitmapForUse(handle, vol, desc);
-  if (!testBit(bitmap.view, index)) throw new CorruptionError('inode bitmap', `group ${group}`, `inode ${ino} is free already`);
+  if (!testBit(bitmap.view, index))
+    throw new CorruptionError('inode bitmap', `group ${group}`, `inode ${ino} is free already`);
   bitmap.view.setUint8(index >>> 3, bitmap.view.getUint8(index >>> 3) & ~(1 << (index & 7)));
   const writable = desc.edit(handle);
   writable.setFreeInodes(desc.freeInodes + 1);

@@ -96,7 +96,8 @@ export function begin(vol: Volume, ino: Ino, posBytes: number, countBytes: numbe
     if (vol.readOnly) throw new FsError('EROFS');
     requireExtents(inode);
     if (inode.hasFlag(EXT4_IMMUTABLE_FL)) throw new FsError('EPERM', `inode ${ino} is immutable`);
-    if (inode.hasFlag(EXT4_APPEND_FL) && posBytes < inode.sizeBytes) throw new FsError('EPERM', `inode ${ino} is append-only`);
+    if (inode.hasFlag(EXT4_APPEND_FL) && posBytes < inode.sizeBytes)
+      throw new FsError('EPERM', `inode ${ino} is append-only`);
   }
   const mapping = mapBlock(vol, inode, lblk);
   if (mapping.pblk !== 0 || !writing || (opflags & (OP_ZERO | OP_OVERWRITE_ONLY)) !== 0) {

@@ -3,9 +3,19 @@ import { FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { addEntry, DIR_ENTRY_CREDITS, initDirectory, isEmpty, lookupEntry, removeEntry } from './dir.js';
 import { RO_COMPAT } from './features.js';
-import { EXT4_APPEND_FL, EXT4_IMMUTABLE_FL, EXT4_LINK_MAX, S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './format/inode.js';
-import { allocateInode } from './inode-alloc.js';
+import {
+  EXT4_APPEND_FL,
+  EXT4_IMMUTABLE_FL,
+  EXT4_LINK_MAX,
+  S_IFBLK,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+} from './format/inode.js';
 import { type Ino, Inode, type WritableInode } from './inode.js';
+import { allocateInode } from './inode-alloc.js';
 import { addOrphan, removeOrphan } from './orphan.js';
 import { setTarget } from './symlink.js';
 import type { Volume } from './volume.js';
@@ -38,7 +48,8 @@ export function writableDirectory(vol: Volume, ino: Ino): Inode {
 /** Names may not be taken out of an append-only directory, nor from an immutable or append-only inode. */
 export function mayRemove(dir: Inode, inode: Inode): void {
   if (dir.hasFlag(EXT4_APPEND_FL)) throw new FsError('EPERM', `inode ${dir.ino} is append-only`);
-  if ((inode.flags & (EXT4_APPEND_FL | EXT4_IMMUTABLE_FL)) !== 0) throw new FsError('EPERM', `inode ${inode.ino} may not be changed`);
+  if ((inode.flags & (EXT4_APPEND_FL | EXT4_IMMUTABLE_FL)) !== 0)
+    throw new FsError('EPERM', `inode ${inode.ino} may not be changed`);
 }
 
 function mustBeNew(vol: Volume, dir: Inode, name: Uint8Array): void {

@@ -60,7 +60,10 @@ class Orphans {
     if (at < 0) return;
     const next = this.chained[at + 1] ?? 0;
     if (at === 0) this.setHead(handle, next);
-    else Inode.load(this.vol, this.chained[at - 1]).edit(handle).setDtime(next);
+    else
+      Inode.load(this.vol, this.chained[at - 1])
+        .edit(handle)
+        .setDtime(next);
     inode.edit(handle).setDtime(0);
     this.chained.splice(at, 1);
     this.forgetOnRollback(handle);

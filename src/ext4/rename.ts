@@ -3,8 +3,8 @@ import { FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { addEntry, DIR_ENTRY_CREDITS, isEmpty, lookupEntry, removeEntry, replaceEntry, setParent } from './dir.js';
 import { S_IFCHR } from './format/inode.js';
-import { allocateInode } from './inode-alloc.js';
 import { type Ino, Inode } from './inode.js';
+import { allocateInode } from './inode-alloc.js';
 import {
   type Credentials,
   checkDirectoryLinks,
@@ -50,13 +50,15 @@ export function rename(
     if (entry === null) throw new FsError('ENOENT');
     const from: Named = { parent: oldDir, name, inode: Inode.get(vol, entry.ino) };
     mayRemove(oldDir, from.inode);
-    if (from.inode.isDirectory && isInside(vol, newDir, from.inode.ino)) throw new FsError('EINVAL', 'a directory cannot move into itself');
+    if (from.inode.isDirectory && isInside(vol, newDir, from.inode.ino))
+      throw new FsError('EINVAL', 'a directory cannot move into itself');
     const target = lookupEntry(vol, newDir, newName);
     if ((flags & RENAME_EXCHANGE) !== 0) {
       if (target === null) throw new FsError('ENOENT');
       const to: Named = { parent: newDir, name: newName, inode: Inode.get(vol, target.ino) };
       mayRemove(newDir, to.inode);
-      if (to.inode.isDirectory && isInside(vol, oldDir, to.inode.ino)) throw new FsError('EINVAL', 'a directory cannot move into itself');
+      if (to.inode.isDirectory && isInside(vol, oldDir, to.inode.ino))
+        throw new FsError('EINVAL', 'a directory cannot move into itself');
       if (from.inode.ino !== to.inode.ino) exchange(handle, vol, from, to);
       return { replaced: 0 };
     }
@@ -78,7 +80,14 @@ function mayReplace(vol: Volume, dir: Inode, inode: Inode, victim: Inode): void 
   if (victim.isDirectory && !isEmpty(vol, victim)) throw new FsError('ENOTEMPTY');
 }
 
-function move(handle: Handle, vol: Volume, from: Named, newDir: Inode, newName: Uint8Array, victim: Inode | null): void {
+function move(
+  handle: Handle,
+  vol: Volume,
+  from: Named,
+  newDir: Inode,
+  newName: Uint8Array,
+  victim: Inode | null,
+): void {
   const { inode, parent: oldDir, name } = from;
   const changesParent = oldDir.ino !== newDir.ino;
   if (inode.isDirectory && changesParent && victim === null) checkDirectoryLinks(vol, newDir);

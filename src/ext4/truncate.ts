@@ -23,8 +23,10 @@ const ORPHAN_CREDITS = 4;
  */
 export function truncateTo(vol: Volume, ino: Ino, newSizeBytes: number): void {
   const inode = Inode.get(vol, ino);
-  if (!inode.isRegular) throw new FsError(inode.isDirectory ? 'EISDIR' : 'EINVAL', `inode ${ino} is not a regular file`);
-  if (inode.hasFlag(EXT4_IMMUTABLE_FL | EXT4_APPEND_FL)) throw new FsError('EPERM', `inode ${ino} may not be truncated`);
+  if (!inode.isRegular)
+    throw new FsError(inode.isDirectory ? 'EISDIR' : 'EINVAL', `inode ${ino} is not a regular file`);
+  if (inode.hasFlag(EXT4_IMMUTABLE_FL | EXT4_APPEND_FL))
+    throw new FsError('EPERM', `inode ${ino} may not be truncated`);
   if (!(newSizeBytes >= 0)) throw new FsError('EINVAL', `size ${newSizeBytes}`);
   if (newSizeBytes > maxFileBytes(vol)) throw new FsError('EFBIG');
   requireExtents(inode);

@@ -8,7 +8,14 @@ import { EXT4_XATTR_MAGIC, XATTR_HEADER } from './format/xattr.js';
 import type { Inode, WritableInode } from './inode.js';
 import { groupOfInode } from './orlov.js';
 import type { Volume } from './volume.js';
-import { type Area, type Attribute, compareAttributes, decodeAttributes, encodeAttributes, encodedBytes } from './xattr-entries.js';
+import {
+  type Area,
+  type Attribute,
+  compareAttributes,
+  decodeAttributes,
+  encodeAttributes,
+  encodedBytes,
+} from './xattr-entries.js';
 
 const kinds = new WeakMap<Volume, BlockKind>();
 
@@ -68,7 +75,12 @@ export function readBlockAttributes(vol: Volume, inode: Inode): Attribute[] {
 }
 
 /** Makes the inode's block hold exactly these; without any it has none. Throws FsError ENOSPC. */
-export function writeBlockAttributes(handle: Handle, vol: Volume, inode: WritableInode, attributes: readonly Attribute[]): void {
+export function writeBlockAttributes(
+  handle: Handle,
+  vol: Volume,
+  inode: WritableInode,
+  attributes: readonly Attribute[],
+): void {
   if (attributes.length === 0) {
     freeXattrBlock(handle, inode);
     return;

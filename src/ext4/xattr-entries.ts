@@ -38,7 +38,8 @@ export function decodeAttributes(view: ReadView, bytes: ReadBytes, area: Area, p
     const size = XATTR_ENTRY.e_value_size.get(view, at);
     const valueInum = XATTR_ENTRY.e_value_inum.get(view, at);
     const valueAt = area.valueBase + XATTR_ENTRY.e_value_offs.get(view, at);
-    if (valueInum === 0 && size > 0 && (valueAt < area.from || valueAt + size > area.end)) throw bad('a value lies outside');
+    if (valueInum === 0 && size > 0 && (valueAt < area.from || valueAt + size > area.end))
+      throw bad('a value lies outside');
     attributes.push({
       index: XATTR_ENTRY.e_name_index.get(view, at),
       name: bytes.slice(at + XATTR_ENTRY.SIZE, at + XATTR_ENTRY.SIZE + nameLength),

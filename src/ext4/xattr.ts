@@ -43,7 +43,11 @@ function splitName(full: Uint8Array): SplitName {
 }
 
 function sameName(attribute: Attribute, { index, name }: SplitName): boolean {
-  return attribute.index === index && attribute.name.length === name.length && attribute.name.every((byte, i) => byte === name[i]);
+  return (
+    attribute.index === index &&
+    attribute.name.length === name.length &&
+    attribute.name.every((byte, i) => byte === name[i])
+  );
 }
 
 /** Where attributes are in the inode itself, or null where it has no room for any. */
@@ -132,7 +136,8 @@ export function removeXattr(vol: Volume, ino: Ino, name: Uint8Array): void {
 function change(vol: Volume, ino: Ino, wanted: SplitName, decide: (exists: boolean) => Attribute | null): void {
   vol.journal.run(XATTR_CREDITS, (handle) => {
     const inode = Inode.get(vol, ino);
-    if ((inode.flags & (EXT4_IMMUTABLE_FL | EXT4_APPEND_FL)) !== 0) throw new FsError('EPERM', `inode ${ino} may not be changed`);
+    if ((inode.flags & (EXT4_IMMUTABLE_FL | EXT4_APPEND_FL)) !== 0)
+      throw new FsError('EPERM', `inode ${ino} may not be changed`);
     const others = (attributes: Attribute[]) => attributes.filter((attribute) => !sameName(attribute, wanted));
     const inInode = readInodeAttributes(inode);
     const inBlock = readBlockAttributes(vol, inode);
@@ -149,7 +154,8 @@ function change(vol: Volume, ino: Ino, wanted: SplitName, decide: (exists: boole
       else {
         keptInBlock.push(added);
         blockChanges = true;
-        if (!fitsBlock(vol, keptInBlock)) throw new FsError('ENOSPC', 'the attributes do not fit the inode and its block');
+        if (!fitsBlock(vol, keptInBlock))
+          throw new FsError('ENOSPC', 'the attributes do not fit the inode and its block');
       }
     }
     const writable = inode.edit(handle);

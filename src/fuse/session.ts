@@ -16,6 +16,7 @@ import { ErrorTranslator } from './errors.js';
 import { MAX_WRITE, type Negotiated, NOTHING_NEGOTIATED, REQUEST_BYTES } from './init.js';
 import { NodeTable } from './node-table.js';
 import { Opcode } from './opcodes.js';
+import { Patience } from './patience.js';
 import { ReplyWriter } from './reply.js';
 import { nodeidOf, Request } from './request.js';
 
@@ -57,6 +58,7 @@ export class Session implements Context {
   private readonly errors: ErrorTranslator;
   private readonly slots: Request[] = [];
   private slotsMade = 0;
+  private readonly patience = new Patience();
   private paused = false;
   private reading = false;
   /** Requests that wait until the log takes changes again, oldest first. */
@@ -90,7 +92,8 @@ export class Session implements Context {
   private onReadable(): void {
     if (!this.connected || this.reading) return;
     this.reading = true;
-    const until = performance.now() + TURN_MS;
+    const began = performance.now();
+    this.patience.woken(began);
     let served = 0;
     while (served < REQUESTS_PER_TURN) {
       const request = this.takeSlot();
@@ -98,10 +101,11 @@ export class Session implements Context {
         this.pause(true);
         break;
       }
-      const length = this.native.fuseRead(this.fuseFd, request.bytes);
+      const length = this.native.fuseRead(this.fuseFd, request.bytes, served > 0 ? this.patienceNow() : 0);
       if (length <= 0) {
         this.slots.push(request);
         if (length < 0) this.connectionEnded(-length);
+        else this.patience.gaveUp(performance.now());
         break;
       }
       served++;
@@ -109,10 +113,16 @@ export class Session implements Context {
       else this.log(`a request of ${length} bytes makes no sense`);
       if (!request.held) this.slots.push(request);
       // The clock costs as much as a short request.
-      if ((served & 7) === 0 && performance.now() > until) break;
+      if ((served & 7) === 0 && performance.now() - began > TURN_MS) break;
     }
     this.reading = false;
     if (served > 0 && !this.closing) this.afterRequests();
+  }
+
+  /** Nothing else waits for the event loop: then the next request may be waited for here. */
+  private patienceNow(): number {
+    const { microseconds } = this.patience;
+    return microseconds === 0 || this.native.jobsPending() > 0 ? 0 : microseconds;
   }
 
   private takeSlot(): Request | null {

@@ -2,7 +2,16 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { closeSync, mkdirSync, openSync, readFileSync, statSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { makeImageFile, run } from '../support/mke2fs.js';
 import { EXT4D, isMounted, requireOrSkip, whyNoFuse, withMountpoint } from '../support/server.js';
@@ -156,7 +165,8 @@ describe('bad input to ext4d mount', function () {
         const image = join(scratch, 'image');
         make(image);
         refuses(image, mountpoint, exit, line, options);
-      }));
+      }),
+    );
   }
 
   it('an image or a mountpoint that does not exist, or is something else', () =>

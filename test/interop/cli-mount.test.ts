@@ -2,10 +2,22 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, lstatSync, mkdirSync, openSync, closeSync, readFileSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { readMountinfo } from '../../src/cli/mountinfo.js';
-import { serverOf } from '../../src/cli/server-process.js';
+import { isAlive, serverOf } from '../../src/cli/server-process.js';
 import { makeImageFile, run } from '../support/mke2fs.js';
 import { EXT4D, isMounted, Mount, requireOrSkip, whyNoFuse, withMountpoint } from '../support/server.js';
 
@@ -62,7 +74,7 @@ describe('mount and umount', function () {
       writeFileSync(join(mountpoint, 'file'), 'content');
       succeeds(EXT4D, ['umount', mountpoint]);
       assert.ok(!isMounted(mountpoint));
-      assert.ok(!existsSync(`/proc/${server.pid}`), 'the server is still there');
+      assert.ok(!isAlive(server), 'the server is still there');
       clean(image);
     }));
 
@@ -159,8 +171,10 @@ describe('mount and umount', function () {
   it('a dead mount is told apart, and umount removes it', () =>
     withImage(async (image, mountpoint) => {
       succeeds(EXT4D, ['mount', image, mountpoint]);
-      writeFileSync(join(mountpoint, 'file'), 'content');
-      run('sync', ['-f', mountpoint]);
+      const fd = openSync(join(mountpoint, 'file'), 'w');
+      writeSync(fd, 'content');
+      fsyncSync(fd);
+      closeSync(fd);
       killServer(mountpoint, image);
       await sleep(200);
       const again = run(EXT4D, ['mount', image, mountpoint]);
@@ -256,7 +270,10 @@ describe('a block device', function () {
 
   before(function () {
     requireOrSkip(this as unknown as Mocha.Context, whyNoFuse());
-    requireOrSkip(this as unknown as Mocha.Context, isRoot && existsSync('/dev/loop-control') ? null : 'needs root and loop devices');
+    requireOrSkip(
+      this as unknown as Mocha.Context,
+      isRoot && existsSync('/dev/loop-control') ? null : 'needs root and loop devices',
+    );
   });
 
   it('is mounted as fuseblk: when umount returns the image is clean', () =>

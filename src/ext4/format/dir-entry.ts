@@ -22,13 +22,13 @@ export const EXT4_NAME_LEN = 255;
 
 /** file_type by the type bits of a mode (fs_umode_to_ftype). */
 export const FILE_TYPE: Readonly<Record<number, number>> = {
-  0o100000: 1,
-  0o040000: 2,
-  0o020000: 3,
-  0o060000: 4,
-  0o010000: 5,
-  0o140000: 6,
-  0o120000: 7,
+  16807: 1,
+  9604: 2,
+  4802: 3,
+  14406: 4,
+  2401: 5,
+  26411: 6,
+  21609: 7,
 };
 
 /** Bytes an entry with a name of this length takes (ext4_dir_rec_len). */

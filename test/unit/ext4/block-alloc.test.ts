@@ -1,13 +1,19 @@
 import assert from 'node:assert/strict';
 import { CorruptionError, FsError } from '../../../src/errors.js';
 import { allocatorState } from '../../../src/ext4/alloc-state.js';
-import { allocateBlocks, discardReservation, freeBlockCount, freeBlocks, reservedBlockCount } from '../../../src/ext4/block-alloc.js';
+import {
+  allocateBlocks,
+  discardReservation,
+  freeBlockCount,
+  freeBlocks,
+  reservedBlockCount,
+} from '../../../src/ext4/block-alloc.js';
 import { isBlockUninit } from '../../../src/ext4/block-bitmap.js';
+import { mapBlock } from '../../../src/ext4/extent-tree.js';
 import { fallocate } from '../../../src/ext4/fallocate.js';
 import { GroupDescriptor } from '../../../src/ext4/group.js';
 import { Inode } from '../../../src/ext4/inode.js';
 import { begin, ioend, OP_WRITE } from '../../../src/ext4/iomap.js';
-import { mapBlock } from '../../../src/ext4/extent-tree.js';
 import { truncateTo } from '../../../src/ext4/truncate.js';
 import type { Volume } from '../../../src/ext4/volume.js';
 import { closeAndCheck, FIRST_FILE, generator, imageWithFiles, openImage } from './volume-fixture.js';
@@ -96,7 +102,9 @@ describe('block allocator', () => {
     vol.journal.commitNow();
     const [{ start, count }] = extents(vol, FIRST_FILE);
     const allocateThere = () =>
-      vol.journal.run(8, (handle) => allocateBlocks(handle, vol, { goal: start, continues: true, count, ino: FIRST_FILE + 1 }));
+      vol.journal.run(8, (handle) =>
+        allocateBlocks(handle, vol, { goal: start, continues: true, count, ino: FIRST_FILE + 1 }),
+      );
     truncateTo(vol, FIRST_FILE, 0);
     const elsewhere = allocateThere();
     assert.ok(elsewhere.start + elsewhere.count <= start || elsewhere.start >= start + count);

@@ -60,7 +60,8 @@ function exercise(vol: Volume, seed: number, steps: number): void {
       for (let i = 0; i < run.count; i++) model[lblk + i] = { pblk: run.start + i, unwritten };
     } else if (choice < 8) {
       vol.journal.run(EXTENT_CREDITS, (handle) => convertUnwritten(handle, Inode.get(vol, INO), lblk, end - lblk, -1));
-      for (let i = lblk; i < end; i++) if (model[i] !== undefined) model[i] = { pblk: model[i]!.pblk, unwritten: false };
+      for (let i = lblk; i < end; i++)
+        if (model[i] !== undefined) model[i] = { pblk: model[i]!.pblk, unwritten: false };
     } else {
       const wide = random(20) === 0 ? Math.min(LBLKS, lblk + 500) : end;
       vol.journal.run(EXTENT_CREDITS, (handle) => removeRange(handle, Inode.get(vol, INO), lblk, wide));
@@ -101,12 +102,15 @@ describe('extent tree', () => {
     const inode = Inode.get(again.vol, INO);
     for (let i = 0; i < extents; i++) {
       assert.notEqual(mapBlock(again.vol, inode, i * 2).pblk, 0);
-      assert.deepEqual({ ...mapBlock(again.vol, inode, i * 2 + 1) }, {
-        lblk: i * 2 + 1,
-        count: i === extents - 1 ? 0xffffffff - (i * 2 + 1) : 1,
-        pblk: 0,
-        unwritten: false,
-      });
+      assert.deepEqual(
+        { ...mapBlock(again.vol, inode, i * 2 + 1) },
+        {
+          lblk: i * 2 + 1,
+          count: i === extents - 1 ? 0xffffffff - (i * 2 + 1) : 1,
+          pblk: 0,
+          unwritten: false,
+        },
+      );
     }
     truncateTo(again.vol, INO, 0);
     const empty = Inode.get(again.vol, INO);

@@ -2,7 +2,16 @@ import assert from 'node:assert/strict';
 import { FsError } from '../../../src/errors.js';
 import { fallocate, seekDataHole } from '../../../src/ext4/fallocate.js';
 import { Inode } from '../../../src/ext4/inode.js';
-import { begin, end, FLAG_NEW, ioend, OP_WRITE, TYPE_HOLE, TYPE_MAPPED, TYPE_UNWRITTEN } from '../../../src/ext4/iomap.js';
+import {
+  begin,
+  end,
+  FLAG_NEW,
+  ioend,
+  OP_WRITE,
+  TYPE_HOLE,
+  TYPE_MAPPED,
+  TYPE_UNWRITTEN,
+} from '../../../src/ext4/iomap.js';
 import { truncateTo } from '../../../src/ext4/truncate.js';
 import type { Volume } from '../../../src/ext4/volume.js';
 import { closeAndCheck, FIRST_FILE, fillFreeBlocks, generator, imageWithFiles, openImage } from './volume-fixture.js';
@@ -211,7 +220,10 @@ describe('iomap', () => {
   it('refuses fallocate modes it does not know', () => {
     const { vol } = openImage(imageWithFiles(16, 1));
     for (const mode of [2, 8, 0x20, 0x40, 0x12]) {
-      assert.throws(() => fallocate(vol, FIRST_FILE, mode, 0, 4096), (error: FsError) => error.code === 'EOPNOTSUPP');
+      assert.throws(
+        () => fallocate(vol, FIRST_FILE, mode, 0, 4096),
+        (error: FsError) => error.code === 'EOPNOTSUPP',
+      );
     }
   });
 });

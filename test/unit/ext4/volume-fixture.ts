@@ -4,6 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { MemoryDevice } from '../../../src/block/memory-device.js';
 import { isBlockUninit } from '../../../src/ext4/block-bitmap.js';
+import { realEnvironment } from '../../../src/ext4/environment.js';
 import { GroupDescriptor } from '../../../src/ext4/group.js';
 import { closeVolume, openVolume } from '../../../src/ext4/open.js';
 import { totals } from '../../../src/ext4/totals.js';
@@ -29,7 +30,9 @@ export function imageWithFiles(sizeMiB: number, files: number, args: readonly st
 }
 
 export function openImage(image: Uint8Array): Fixture {
-  const { volume } = openVolume(new MemoryDevice(image), { commitIntervalMs: 1e9 });
+  // Commits only when a test asks for one, and leaves no timer behind.
+  const env = { ...realEnvironment, schedule: () => () => {} };
+  const { volume } = openVolume(new MemoryDevice(image), { env });
   return { image, vol: volume };
 }
 
