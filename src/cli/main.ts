@@ -62,6 +62,11 @@ function version(): string {
 
 /** Runs one command line; the process ends with the command's exit code. */
 export async function main(args: readonly string[]): Promise<void> {
+  // `ext4d journal IMAGE | head` ends without a word.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit();
+  });
   process.exitCode = await dispatch(args);
 }
 

@@ -1,12 +1,9 @@
 /** `ext4d replay`: brings an image that was not closed to a clean end, without mounting it. */
 import type { BlockDevice } from '../block/device.js';
 import { OverlayDevice } from '../block/overlay-device.js';
-import { SUPERBLOCK } from '../ext4/format/superblock.js';
 import { closeVolume, judgeFeatures, openVolume, readGeometry } from '../ext4/open.js';
 import type { OrphanReport } from '../ext4/orphan.js';
 import { type LogReport, recoverLog } from '../ext4/recover.js';
-import { totals } from '../ext4/totals.js';
-import type { Volume } from '../ext4/volume.js';
 import { count, ExitCode, parseImageArguments, print, withImage } from './image-command.js';
 
 const COMMAND = {
@@ -45,25 +42,8 @@ function replayImage(device: BlockDevice, logOnly: boolean): ReplayReport {
   let changed = log.state !== 'clean';
   if (logOnly || notes.length > 0) return { log, orphans: null, notes: logOnly ? [] : notes, changed };
   const { volume, report } = openVolume(device);
-  changed = finish(volume) || changed;
+  changed = closeVolume(volume) || changed;
   return { log, orphans: report.orphans, notes, changed };
-}
-
-/** The superblock's free counts are not logged with every change: they are made right here, as at unmount. */
-function finish(volume: Volume): boolean {
-  const { journal, geometry } = volume;
-  const { view } = volume.superblock();
-  const { freeBlocks, freeInodes } = totals(volume);
-  const at = geometry.superblockOffset;
-  const stale =
-    SUPERBLOCK.s_free_inodes_count.get(view, at) !== freeInodes ||
-    SUPERBLOCK.s_free_blocks_count_lo.get(view, at) +
-      SUPERBLOCK.s_free_blocks_count_hi.get(view, at) * 0x1_0000_0000 !==
-      freeBlocks;
-  if (!stale && !journal.hasWork) return false;
-  journal.run(1, (handle) => totals(volume).writeBack(handle));
-  closeVolume(volume);
-  return true;
 }
 
 function printReport(image: string, dryRun: boolean, { log, orphans, notes, changed }: ReplayReport): void {

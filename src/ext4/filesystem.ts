@@ -327,12 +327,8 @@ export class Filesystem {
   closeSync(): void {
     const { volume } = this;
     try {
-      const { journal } = volume;
       // After errors=remount-ro what was changed before is still brought home.
-      if (journal.aborted === null && journal.hasWork) {
-        journal.run(1, (handle) => totals(volume).writeBack(handle));
-        closeVolume(volume);
-      }
+      if (volume.journal.aborted === null) closeVolume(volume);
     } finally {
       volume.device.close();
     }

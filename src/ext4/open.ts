@@ -3,7 +3,7 @@
  */
 import type { BlockDevice, IoStep } from '../block/device.js';
 import { OverlayDevice } from '../block/overlay-device.js';
-import { ownView, readView } from '../codec/view.js';
+import { ownView, readView, type WriteView } from '../codec/view.js';
 import { CorruptionError, type FsError, UnsupportedError } from '../errors.js';
 import { BlockCache, type WritableBlock } from '../jbd2/block-cache.js';
 import { Journal, type JournalHooks } from '../jbd2/journal.js';
@@ -13,9 +13,11 @@ import { realEnvironment } from './environment.js';
 import { COMPAT, describeFeatures, INCOMPAT, RO_COMPAT } from './features.js';
 import { EXT4_ERROR_FS, SUPERBLOCK, SUPERBLOCK_OFFSET } from './format/superblock.js';
 import { readJournalMap } from './journal-inode.js';
-import { type OrphanReport, orphanFileIsEmpty, processOrphans } from './orphan.js';
+import { type OrphanReport, processOrphans } from './orphan.js';
 import { type LogReport, recoverLog } from './recover.js';
-import { stampSuperblock } from './superblock-io.js';
+import { stampSuperblock, superblockIsWhole } from './superblock-io.js';
+import { mendSuperblock } from './torn-superblock.js';
+import { totals } from './totals.js';
 import { type Environment, Geometry, Volume } from './volume.js';
 
 export interface OpenOptions {
@@ -54,7 +56,13 @@ export function readGeometry(device: BlockDevice): Geometry {
   }
   const bytes = new Uint8Array(SUPERBLOCK.SIZE);
   device.read(SUPERBLOCK_OFFSET, bytes);
-  return new Geometry(readView(bytes), bytes, device.sizeBytes);
+  const geometry = new Geometry(readView(bytes), bytes, device.sizeBytes);
+  if (superblockIsWhole(geometry, bytes)) return geometry;
+  const mended = mendSuperblock(device, geometry, bytes);
+  if (mended === null) {
+    throw new CorruptionError('superblock', 'byte 1024', 'its checksum does not match: run e2fsck', 'EBADMSG');
+  }
+  return new Geometry(readView(mended), mended, device.sizeBytes, mended);
 }
 
 /** Throws UnsupportedError for features that rule out any access; returns why others allow reading only. */
@@ -107,6 +115,8 @@ export function openVolume(device: BlockDevice, options: OpenOptions = {}): Open
     if (target instanceof OverlayDevice && target.empty) target = device;
   }
   const volume = buildVolume(target, geometry, readOnly, options);
+  // Before anything changes: they are kept up to date from here on.
+  if (!readOnly) totals(volume);
   if (!readOnly && !options.noRecovery) report.orphans = processOrphans(volume, options.progress);
   return { volume, report };
 }
@@ -145,31 +155,22 @@ function openLog(device: BlockDevice, geometry: Geometry, readOnly: boolean): Lo
 
 /**
  * Before anything is logged the superblock on the device says that there is a log to replay. Only then: a mount that
- * writes nothing leaves the image as it found it. The copy in memory gets the same mark, or its next checkpoint
- * would take the mark away.
+ * writes nothing leaves the image as it found it. The copy in memory gets the same marks, or its next checkpoint
+ * would take them away. The device gets nothing but the marks: see torn-superblock.ts.
  */
 function markInUse(volume: Volume): IoStep[] {
-  const { geometry, env, device, journal } = volume;
+  const { geometry, device, env, journal } = volume;
   const nr = geometry.superblockBlock;
+  const at = geometry.superblockOffset;
   const home = new Uint8Array(geometry.blockSize);
   device.read(nr * geometry.blockSize, home);
-  const cached = volume.superblock() as WritableBlock;
-  const at = geometry.superblockOffset;
-  const { seconds } = env.now();
-  for (const [view, bytes] of [
-    [ownView(home), home],
-    [cached.view, cached.bytes],
-  ] as const) {
-    const { s_feature_incompat, s_feature_ro_compat } = SUPERBLOCK;
-    s_feature_incompat.set(view, at, s_feature_incompat.get(view, at) | INCOMPAT.needs_recovery);
-    if (geometry.orphanFileInum !== 0) {
-      s_feature_ro_compat.set(view, at, s_feature_ro_compat.get(view, at) | RO_COMPAT.orphan_present);
-    }
-    SUPERBLOCK.s_mnt_count.set(view, at, SUPERBLOCK.s_mnt_count.get(view, at) + 1);
-    SUPERBLOCK.s_mtime.set(view, at, seconds >>> 0);
-    SUPERBLOCK.s_wtime.set(view, at, seconds >>> 0);
-    stampSuperblock(geometry, view, bytes);
-  }
+  setMarks(geometry, ownView(home), true);
+  stampSuperblock(geometry, ownView(home), home);
+
+  const { view } = volume.superblock() as WritableBlock;
+  setMarks(geometry, view, true);
+  SUPERBLOCK.s_mnt_count.set(view, at, SUPERBLOCK.s_mnt_count.get(view, at) + 1);
+  SUPERBLOCK.s_mtime.set(view, at, env.now().seconds >>> 0);
   journal.log.prepareForWriting({
     is64bit: (geometry.incompat & INCOMPAT['64bit']) !== 0,
     metadataCsum: geometry.metadataCsum,
@@ -177,26 +178,40 @@ function markInUse(volume: Volume): IoStep[] {
   return [{ kind: 'write', offsetBytes: nr * geometry.blockSize, bytes: home }];
 }
 
+function setMarks(geometry: Geometry, view: WriteView, inUse: boolean): void {
+  const { s_feature_incompat, s_feature_ro_compat } = SUPERBLOCK;
+  const at = geometry.superblockOffset;
+  const set = (bits: number, mark: number) => (inUse ? bits | mark : bits & ~mark);
+  s_feature_incompat.set(view, at, set(s_feature_incompat.get(view, at), INCOMPAT.needs_recovery));
+  if (geometry.orphanFileInum !== 0) {
+    s_feature_ro_compat.set(view, at, set(s_feature_ro_compat.get(view, at), RO_COMPAT.orphan_present));
+  }
+}
+
 /**
- * Ends clean: everything home, the log empty, and only then the mark that asks for recovery taken away. Blocks the
- * thread. Throws FsError if the device fails; the log then still holds what is not home.
+ * Ends clean: everything home, the log empty, and only then the marks taken away. Blocks the thread. Returns false if
+ * there was nothing to write. Throws FsError if the device fails; the log then still holds what is not home.
  */
-export function closeVolume(volume: Volume): void {
+export function closeVolume(volume: Volume): boolean {
   const { geometry, journal, device } = volume;
+  if (!journal.hasWork && (volume.readOnly || endedClean(volume))) return false;
+  journal.run(1, (handle) => totals(volume).writeBack(handle));
   journal.flushAll();
   if (journal.aborted !== null) throw journal.aborted;
-  if (!journal.markEmpty()) return;
+  journal.markEmpty();
   const block = volume.superblock() as WritableBlock;
-  const at = geometry.superblockOffset;
-  const { s_feature_incompat, s_feature_ro_compat } = SUPERBLOCK;
-  s_feature_incompat.set(block.view, at, s_feature_incompat.get(block.view, at) & ~INCOMPAT.needs_recovery);
-  if (geometry.orphanFileInum !== 0 && orphanFileIsEmpty(volume)) {
-    s_feature_ro_compat.set(block.view, at, s_feature_ro_compat.get(block.view, at) & ~RO_COMPAT.orphan_present);
-  }
-  SUPERBLOCK.s_wtime.set(block.view, at, volume.env.now().seconds >>> 0);
+  setMarks(geometry, block.view, false);
   stampSuperblock(geometry, block.view, block.bytes);
   device.write(block.nr * geometry.blockSize, block.bytes);
   device.flush();
+  return true;
+}
+
+/** False after a crash before the first commit, or a replay: orphan_present is still set, or the counts are old. */
+function endedClean(volume: Volume): boolean {
+  const at = volume.geometry.superblockOffset;
+  const orphanPresent = SUPERBLOCK.s_feature_ro_compat.get(volume.superblock().view, at) & RO_COMPAT.orphan_present;
+  return orphanPresent === 0 && totals(volume).matchSuperblock;
 }
 
 /** True if an earlier error is recorded in the superblock. */

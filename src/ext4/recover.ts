@@ -83,6 +83,10 @@ export function recoverLog(device: BlockDevice, geometry: Geometry, options: Rec
   const result = report(state, needsRecovery ? info : null, errno);
   if (state === 'clean' || options.dryRun) return result;
 
+  if (geometry.mendedSuperblock !== null) {
+    device.write(SUPERBLOCK_OFFSET, geometry.mendedSuperblock);
+    device.flush();
+  }
   const home = new SuperblockAtHome(device, geometry);
   if (needsRecovery && info !== null) writeHome(source, info, home, options);
   if (info !== null) superblock.setTail(tidNext(info.endTid), 0);

@@ -1,6 +1,6 @@
 /** Changes of the superblock that are not an inode's or a group's business: its checksum, and errors met. */
 import { crc32c } from '../codec/crc.js';
-import type { ReadBytes, WriteView } from '../codec/view.js';
+import { type ReadBytes, readView, type WriteView } from '../codec/view.js';
 import type { CorruptionError } from '../errors.js';
 import { EXT4_ERROR_FS, SUPERBLOCK } from './format/superblock.js';
 import type { Geometry, Volume } from './volume.js';
@@ -9,7 +9,16 @@ import type { Geometry, Volume } from './volume.js';
 export function stampSuperblock(geometry: Geometry, view: WriteView, bytes: ReadBytes): void {
   if (!geometry.metadataCsum) return;
   const at = geometry.superblockOffset;
-  SUPERBLOCK.s_checksum.set(view, at, crc32c(0xffffffff, bytes.subarray(at, at + SUPERBLOCK.s_checksum.offset)));
+  SUPERBLOCK.s_checksum.set(view, at, superblockChecksum(bytes.subarray(at, at + SUPERBLOCK.SIZE)));
+}
+
+/** True if the checksum fits the 1024 bytes of the superblock, or there is none. */
+export function superblockIsWhole(geometry: Geometry, bytes: Uint8Array): boolean {
+  return !geometry.metadataCsum || superblockChecksum(bytes) === SUPERBLOCK.s_checksum.get(readView(bytes), 0);
+}
+
+export function superblockChecksum(bytes: ReadBytes): number {
+  return crc32c(0xffffffff, bytes.subarray(0, SUPERBLOCK.s_checksum.offset));
 }
 
 /** Records a corruption in the superblock, so that e2fsck looks at everything (save_error_info). */

@@ -42,10 +42,22 @@ export class Totals {
     });
   }
 
+  /** True if the superblock holds these counts. */
+  get matchSuperblock(): boolean {
+    const { view } = this.vol.superblock();
+    const at = this.vol.geometry.superblockOffset;
+    const freeBlocksHi = this.vol.geometry.descSize >= 64 ? SUPERBLOCK.s_free_blocks_count_hi.get(view, at) : 0;
+    return (
+      SUPERBLOCK.s_free_inodes_count.get(view, at) === this.freeInodes &&
+      SUPERBLOCK.s_free_blocks_count_lo.get(view, at) + freeBlocksHi * 0x1_0000_0000 === this.freeBlocks
+    );
+  }
+
   /** Puts the counts into the superblock, in the handle's transaction. */
   writeBack(handle: Handle): void {
     const block = handle.getWriteAccess(this.vol.superblock());
     const at = this.vol.geometry.superblockOffset;
+    SUPERBLOCK.s_wtime.set(block.view, at, this.vol.env.now().seconds >>> 0);
     SUPERBLOCK.s_free_blocks_count_lo.set(block.view, at, this.freeBlocks >>> 0);
     if (this.vol.geometry.descSize >= 64) {
       SUPERBLOCK.s_free_blocks_count_hi.set(block.view, at, Math.floor(this.freeBlocks / 0x1_0000_0000));

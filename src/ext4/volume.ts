@@ -63,12 +63,15 @@ export class Geometry {
   readonly wantExtraIsize: number;
   readonly orphanFileInum: number;
   readonly journalInum: number;
+  /** What the device should hold in the place of a torn superblock; null if it was whole. */
+  readonly mendedSuperblock: Uint8Array | null;
 
   /**
-   * Reads and checks. `bytes` are the 1024 of the superblock; `deviceBytes` limits what they may claim.
-   * Throws CorruptionError. Feature bits are not judged here.
+   * Reads and checks everything but the checksum. `bytes` are the 1024 of the superblock; `deviceBytes` limits what
+   * they may claim. Throws CorruptionError. Feature bits are not judged here.
    */
-  constructor(view: ReadView, bytes: ReadBytes, deviceBytes: number) {
+  constructor(view: ReadView, bytes: ReadBytes, deviceBytes: number, mended: Uint8Array | null = null) {
+    this.mendedSuperblock = mended;
     const get = (field: { get(v: ReadView, b: number): number }) => field.get(view, 0);
     const bad = (finding: string) => new CorruptionError('superblock', 'byte 1024', finding);
     if (get(SUPERBLOCK.s_magic) !== EXT4_SUPER_MAGIC) throw bad('not an ext4 filesystem: the magic number is missing');
@@ -137,10 +140,6 @@ export class Geometry {
     if (this.metadataCsum) {
       const type = get(SUPERBLOCK.s_checksum_type);
       if (type !== 1) throw bad(`s_checksum_type is ${type}, only crc32c (1) exists`);
-      const sum = crc32c(0xffffffff, bytes.subarray(0, 0x3fc));
-      if (sum !== get(SUPERBLOCK.s_checksum)) {
-        throw new CorruptionError('superblock', 'byte 1024', 'its checksum does not match', 'EBADMSG');
-      }
     }
     this.hashSeed = SUPERBLOCK.s_hash_seed.of(bytes, 0).slice();
     this.hashVersion = get(SUPERBLOCK.s_def_hash_version);

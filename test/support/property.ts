@@ -12,5 +12,6 @@ export function checkProperty<T>(property: fc.IPropertyWithHooks<T>, parameters:
   }) as fc.RunDetails<T>;
   if (!result.failed) return;
   const again = `EXT4D_SEED=${result.seed} EXT4D_PATH=${result.counterexamplePath} npm test`;
-  throw new Error(`${fc.defaultReportMessage(result)}\nTo run it again: ${again}`);
+  const cause = result.errorInstance instanceof Error ? result.errorInstance.stack : String(result.errorInstance);
+  throw new Error(`${fc.defaultReportMessage(result)}\n${cause}\nTo run it again: ${again}`);
 }

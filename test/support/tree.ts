@@ -47,13 +47,16 @@ function extendedAttributes(root: string): Map<string, string> {
   return attributes;
 }
 
+/** Enough to see what is different without flooding the report. */
+const short = (line: string) => (line.length > 400 ? `${line.slice(0, 400)}… (${line.length})` : line);
+
 /** Lines that differ, at most `limit`; empty when the trees are equal. */
 export function treeDifferences(want: Tree, got: Tree, limit = 10): string[] {
   const differences: string[] = [];
   for (const [path, line] of want) {
     const other = got.get(path);
     if (other === undefined) differences.push(`missing: ${path}`);
-    else if (other !== line) differences.push(`${path}\n  want ${line}\n  got  ${other}`);
+    else if (other !== line) differences.push(`${path}\n  want ${short(line)}\n  got  ${short(other)}`);
   }
   for (const path of got.keys()) if (!want.has(path)) differences.push(`not expected: ${path}`);
   return differences.slice(0, limit);
