@@ -7,6 +7,7 @@
         "src/args.cc",
         "src/background.cc",
         "src/channel.cc",
+        "src/company.cc",
         "src/crc32c.cc",
         "src/data_path.cc",
         "src/files.cc",

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -56,6 +58,10 @@ void Pollers::Ready(uv_poll_t* handle, int status, int events) {
 
 namespace {
 
+// From one request to the next in a busy stream, with the time that the answer takes.
+const int64_t kCompanyLastsMicroseconds = 300;
+const int kLongestWaitMilliseconds = 50;
+
 Napi::Value Answer(Napi::Env env, double result) { return Napi::Number::New(env, result); }
 
 // openFuse() -> fd of a new, unmounted connection
@@ -87,15 +93,20 @@ Napi::Value PollStop(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-int64_t MonotonicMicroseconds() {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<int64_t>(now.tv_sec) * 1000000 + now.tv_nsec / 1000;
+// Waits until `fd` can be read; false if the event loop is wanted for something else first.
+bool WaitForRequest(int fd, uv_loop_t* loop) {
+  int timeout = uv_backend_timeout(loop);
+  if (timeout == 0) return false;
+  // A timer close by costs more than all the rest: it would have to be set in hardware.
+  if (timeout < 0 || timeout > kLongestWaitMilliseconds) timeout = kLongestWaitMilliseconds;
+  struct pollfd events[2] = {{fd, POLLIN, 0}, {uv_backend_fd(loop), POLLIN, 0}};
+  return poll(events, 2, timeout) > 0 && events[0].revents != 0;
 }
 
-// fuseRead(fd, slot, patience) -> length of the request now in `slot`, 0 = none came within `patience` microseconds.
-// Looking again instead of sleeping saves the wake-up of an idle processor, which costs more than most requests; the
-// processor is given to anyone else who wants it meanwhile.
+// fuseRead(fd, slot, patience) -> length of the request now in `slot`, 0 = none came in time.
+// Without patience it returns at once. With patience, and where company helps, it waits as long as the event loop has
+// nothing else to do. Otherwise it looks again and again for `patience` microseconds: that saves the wake-up of an idle
+// processor, which costs more than most requests; the processor is given to anyone else who wants it meanwhile.
 Napi::Value FuseRead(const Napi::CallbackInfo& info) {
   int fd;
   Bytes slot;
@@ -103,14 +114,28 @@ Napi::Value FuseRead(const Napi::CallbackInfo& info) {
   if (!FdArg(info, 0, &fd) || !BytesArg(info, 1, &slot) || !IntegerArg(info, 2, 0, 10000, &patience)) {
     return info.Env().Undefined();
   }
+  State* state = StateOf(info.Env());
+  bool in_company = patience > 0 && state->company.Useful();
+  bool waited = false;
   int64_t deadline = 0;
   for (;;) {
     ssize_t got = read(fd, slot.data, slot.length);
-    if (got >= 0) return Answer(info.Env(), static_cast<double>(got));
+    if (got >= 0) {
+      if (in_company) {
+        state->company.Until(MonotonicMicroseconds() + kCompanyLastsMicroseconds);
+        state->company.Meet(reinterpret_cast<const fuse_in_header*>(slot.data)->pid);
+      }
+      return Answer(info.Env(), static_cast<double>(got));
+    }
     // ENOENT: the request was interrupted before it could be read.
     if (errno == EINTR || errno == ENOENT) continue;
     if (errno != EAGAIN) return Answer(info.Env(), -errno);
-    if (patience == 0) return Answer(info.Env(), 0);
+    if (patience == 0 || waited) return Answer(info.Env(), 0);
+    if (in_company) {
+      if (!WaitForRequest(fd, state->pollers.loop())) return Answer(info.Env(), 0);
+      waited = true;
+      continue;
+    }
     int64_t now = MonotonicMicroseconds();
     if (deadline == 0) deadline = now + static_cast<int64_t>(patience);
     if (now >= deadline) return Answer(info.Env(), 0);

@@ -17,6 +17,7 @@ class Pollers {
   int Pause(int fd, bool paused);
   void Stop(int fd);
   void StopAll();
+  uv_loop_t* loop() const { return loop_; }
 
  private:
   struct Poller {

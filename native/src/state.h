@@ -6,6 +6,7 @@
 
 #include "background.h"
 #include "channel.h"
+#include "company.h"
 
 namespace ext4d {
 
@@ -14,6 +15,7 @@ struct State {
 
   Background background;
   Pollers pollers;
+  Company company;
 };
 
 inline State* StateOf(Napi::Env env) {

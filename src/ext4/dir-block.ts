@@ -57,24 +57,28 @@ export function directoryKind(vol: Volume): BlockKind {
   const { blockSize, metadataCsum } = vol.geometry;
   const bad = (block: CachedBlock, finding: string, code: 'EUCLEAN' | 'EBADMSG' = 'EUCLEAN') =>
     new CorruptionError('directory block', `block ${block.nr}`, finding, code);
+  const checkSum = (block: CachedBlock) => {
+    if (!metadataCsum) return;
+    const entriesAt = indexEntriesAt(block.view, blockSize);
+    if (entriesAt !== 0) {
+      const found = indexChecksum(block, entriesAt);
+      if (found === null) throw bad(block, 'its index count exceeds the block');
+      if (found.stored !== found.sum) throw bad(block, 'its checksum does not match', 'EBADMSG');
+      return;
+    }
+    const tail = blockSize - DIR_ENTRY_TAIL.SIZE;
+    if (DIR_ENTRY_TAIL.det_reserved_ft.get(block.view, tail) !== EXT4_FT_DIR_CSUM) {
+      throw bad(block, 'it has no room for its checksum: e2fsck -D rebuilds the directory');
+    }
+    const sum = crc32c(block.owner, block.bytes.subarray(0, tail));
+    if (DIR_ENTRY_TAIL.det_checksum.get(block.view, tail) !== sum)
+      throw bad(block, 'its checksum does not match', 'EBADMSG');
+  };
   kind = {
     name: 'directory block',
     verify(block) {
-      if (!metadataCsum) return;
-      const entriesAt = indexEntriesAt(block.view, blockSize);
-      if (entriesAt !== 0) {
-        const found = indexChecksum(block, entriesAt);
-        if (found === null) throw bad(block, 'its index count exceeds the block');
-        if (found.stored !== found.sum) throw bad(block, 'its checksum does not match', 'EBADMSG');
-        return;
-      }
-      const tail = blockSize - DIR_ENTRY_TAIL.SIZE;
-      if (DIR_ENTRY_TAIL.det_reserved_ft.get(block.view, tail) !== EXT4_FT_DIR_CSUM) {
-        throw bad(block, 'it has no room for its checksum: e2fsck -D rebuilds the directory');
-      }
-      const sum = crc32c(block.owner, block.bytes.subarray(0, tail));
-      if (DIR_ENTRY_TAIL.det_checksum.get(block.view, tail) !== sum)
-        throw bad(block, 'its checksum does not match', 'EBADMSG');
+      checkSum(block);
+      checkEntries(vol, block);
     },
     beforeCommit(block) {
       if (!metadataCsum) return;
@@ -108,33 +112,39 @@ export function formatTail(vol: Volume, block: WritableBlock): void {
   DIR_ENTRY_TAIL.det_reserved_ft.set(block.view, tail, EXT4_FT_DIR_CSUM);
 }
 
-/** Checks the entry at `at` and returns its length (ext4_check_dir_entry). Throws CorruptionError. */
-export function checkedLength(vol: Volume, block: CachedBlock, at: number, end: number): number {
+/**
+ * Checks the chain of entries (ext4_check_dir_entry), once, when the block is read: whoever walks it afterwards may rely
+ * on it. An index block is one entry, or two, over all of the block; entries of a leaf end where its checksum begins.
+ */
+function checkEntries(vol: Volume, block: CachedBlock): void {
   const { blockSize, inodesCount } = vol.geometry;
-  const length = recLen(block.view, at, blockSize);
-  const nameLength = DIR_ENTRY.name_len.get(block.view, at);
-  let finding = '';
-  if (length < 8 || length % 4 !== 0) finding = `rec_len ${length}`;
-  else if (at + length > end) finding = `rec_len ${length} runs over the end of the block`;
-  else if (length < entryBytes(nameLength)) finding = `a name of ${nameLength} bytes in an entry of ${length}`;
-  else if (DIR_ENTRY.inode.get(block.view, at) > inodesCount) finding = `inode ${DIR_ENTRY.inode.get(block.view, at)}`;
-  if (finding !== '') throw new CorruptionError('directory entry', `block ${block.nr} byte ${at}`, finding);
-  return length;
+  const end = indexEntriesAt(block.view, blockSize) !== 0 ? blockSize : entrySpace(vol);
+  for (let at = 0; at < end; ) {
+    const length = recLen(block.view, at, blockSize);
+    const nameLength = DIR_ENTRY.name_len.get(block.view, at);
+    const ino = DIR_ENTRY.inode.get(block.view, at);
+    let finding = '';
+    if (length < 8 || length % 4 !== 0) finding = `rec_len ${length}`;
+    else if (at + length > end) finding = `rec_len ${length} runs over the end of the block`;
+    else if (length < entryBytes(nameLength)) finding = `a name of ${nameLength} bytes in an entry of ${length}`;
+    else if (ino > inodesCount) finding = `inode ${ino}`;
+    if (finding !== '') throw new CorruptionError('directory entry', `block ${block.nr} byte ${at}`, finding);
+    at += length;
+  }
 }
 
 /** Byte offset of the entry with this name, or -1. */
 export function findInBlock(vol: Volume, block: CachedBlock, name: Uint8Array): number {
   const end = entrySpace(vol);
+  const { blockSize } = vol.geometry;
   const { bytes, view } = block;
   const length = name.length;
-  for (let at = 0; at < end; ) {
-    const entryLength = checkedLength(vol, block, at, end);
-    if (bytes[at + 6] === length && DIR_ENTRY.inode.get(view, at) !== 0) {
-      let i = 0;
-      while (i < length && bytes[at + 8 + i] === name[i]) i++;
-      if (i === length) return at;
-    }
-    at += entryLength;
+  const first = name[0];
+  for (let at = 0; at < end; at += recLen(view, at, blockSize)) {
+    if (bytes[at + 6] !== length || bytes[at + 8] !== first || DIR_ENTRY.inode.get(view, at) === 0) continue;
+    let i = 1;
+    while (i < length && bytes[at + 8 + i] === name[i]) i++;
+    if (i >= length) return at;
   }
   return -1;
 }
@@ -144,7 +154,7 @@ export function findRoom(vol: Volume, block: CachedBlock, nameLength: number): n
   const wanted = entryBytes(nameLength);
   const end = entrySpace(vol);
   for (let at = 0; at < end; ) {
-    const length = checkedLength(vol, block, at, end);
+    const length = recLen(block.view, at, vol.geometry.blockSize);
     const used = DIR_ENTRY.inode.get(block.view, at) === 0 ? 0 : entryBytes(DIR_ENTRY.name_len.get(block.view, at));
     if (length - used >= wanted) return at;
     at += length;
@@ -179,12 +189,8 @@ export function insertAt(
 /** Removes the entry at `at`: its space goes to the entry before it (ext4_generic_delete_entry). */
 export function deleteAt(vol: Volume, block: WritableBlock, at: number): void {
   const { blockSize } = vol.geometry;
-  const end = entrySpace(vol);
   let previous = -1;
-  for (let here = 0; here < at; ) {
-    previous = here;
-    here += checkedLength(vol, block, here, end);
-  }
+  for (let here = 0; here < at; here += recLen(block.view, here, blockSize)) previous = here;
   const length = recLen(block.view, at, blockSize);
   if (previous >= 0) {
     setRecLen(block, previous, recLen(block.view, previous, blockSize) + length, blockSize);

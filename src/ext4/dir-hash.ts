@@ -42,10 +42,13 @@ const H = (x: number, y: number, z: number) => x ^ y ^ z;
 const K2 = 0x5a827999;
 const K3 = 0x6ed9eba1;
 
-/** half_md4_transform */
+/** half_md4_transform: each round takes the eight words of input in its own order. */
 function halfMd4(buf: Uint32Array): void {
-  let [a, b, c, d] = buf;
   const x = input;
+  let a = buf[0] | 0;
+  let b = buf[1] | 0;
+  let c = buf[2] | 0;
+  let d = buf[3] | 0;
   for (let i = 0; i < 8; i += 4) {
     a = rol((a + F(b, c, d) + x[i]) | 0, 3);
     d = rol((d + F(a, b, c) + x[i + 1]) | 0, 7);
@@ -58,14 +61,11 @@ function halfMd4(buf: Uint32Array): void {
     c = rol((c + G(d, a, b) + x[i + 4] + K2) | 0, 9);
     b = rol((b + G(c, d, a) + x[i + 6] + K2) | 0, 13);
   }
-  for (const [i, j, k, l] of [
-    [3, 7, 2, 6],
-    [1, 5, 0, 4],
-  ]) {
+  for (let i = 3; i >= 1; i -= 2) {
     a = rol((a + H(b, c, d) + x[i] + K3) | 0, 3);
-    d = rol((d + H(a, b, c) + x[j] + K3) | 0, 9);
-    c = rol((c + H(d, a, b) + x[k] + K3) | 0, 11);
-    b = rol((b + H(c, d, a) + x[l] + K3) | 0, 15);
+    d = rol((d + H(a, b, c) + x[i + 4] + K3) | 0, 9);
+    c = rol((c + H(d, a, b) + x[i - 1] + K3) | 0, 11);
+    b = rol((b + H(c, d, a) + x[i + 3] + K3) | 0, 15);
   }
   buf[0] += a;
   buf[1] += b;

@@ -1,7 +1,7 @@
 /** Leaves of an indexed directory: split by hash when full (do_split), and the first leaf made when an index begins. */
 import type { WritableBlock } from '../jbd2/block-cache.js';
 import type { Handle } from '../jbd2/handle.js';
-import { checkedLength, entrySpace, findRoom, formatLeaf, insertAt, recLen, setRecLen } from './dir-block.js';
+import { entrySpace, findRoom, formatLeaf, insertAt, recLen, setRecLen } from './dir-block.js';
 import { hashName, nameHash } from './dir-hash.js';
 import {
   indexHashVersion,
@@ -36,7 +36,7 @@ function hashedEntries(vol: Volume, block: WritableBlock, version: number, from 
   const entries: Hashed[] = [];
   const end = entrySpace(vol);
   for (let at = from; at < end; ) {
-    const length = checkedLength(vol, block, at, end);
+    const length = recLen(block.view, at, vol.geometry.blockSize);
     if (DIR_ENTRY.inode.get(block.view, at) !== 0) {
       const nameLength = DIR_ENTRY.name_len.get(block.view, at);
       hashName(vol.geometry, version, block.bytes.subarray(at + DIR_ENTRY.SIZE, at + DIR_ENTRY.SIZE + nameLength));
@@ -61,10 +61,11 @@ function packInto(vol: Volume, target: WritableBlock, source: Uint8Array, entrie
 
 /** Adds an entry to an indexed directory, splitting what is full on the way. Throws FsError ENOSPC. */
 export function addIndexed(handle: Handle, vol: Volume, dir: Inode, entry: Entry): void {
-  const version = indexHashVersion(vol, dir);
+  const root = readDirBlock(vol, dir, 0);
+  const version = indexHashVersion(dir, root);
   hashName(vol.geometry, version, entry.name);
   const { hash } = nameHash;
-  let path = probe(vol, dir, hash, version);
+  let path = probe(vol, dir, root, hash, version);
   const leaf = readDirBlock(vol, dir, leafOf(path));
   const room = findRoom(vol, leaf, entry.name.length);
   if (room >= 0) {

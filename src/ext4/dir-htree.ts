@@ -49,9 +49,8 @@ export function indexLimit(vol: Volume, entriesAt: number): number {
   return Math.floor((blockSize - entriesAt - (metadataCsum ? DX_TAIL.SIZE : 0)) / DX_ENTRY.SIZE);
 }
 
-/** Reads an index block and checks its counts. */
-function frameOf(vol: Volume, dir: Inode, lblk: number): Frame {
-  const block = readDirBlock(vol, dir, lblk);
+/** Checks the counts of an index block. */
+function frameOf(vol: Volume, dir: Inode, lblk: number, block: CachedBlock): Frame {
   const entriesAt = lblk === 0 ? DX_ROOT_ENTRIES : DX_NODE_ENTRIES;
   const frame: Frame = { block, entriesAt, at: 0 };
   const limit = indexLimit(vol, entriesAt);
@@ -66,8 +65,7 @@ function frameOf(vol: Volume, dir: Inode, lblk: number): Frame {
 }
 
 /** The hash version of the index. Throws CorruptionError for a root that cannot be one. */
-export function indexHashVersion(vol: Volume, dir: Inode): number {
-  const { view } = readDirBlock(vol, dir, 0);
+export function indexHashVersion(dir: Inode, { view }: CachedBlock): number {
   const version = DX_ROOT_INFO.hash_version.get(view, DX_ROOT_INFO_OFFSET);
   const levels = DX_ROOT_INFO.indirect_levels.get(view, DX_ROOT_INFO_OFFSET);
   const bad = (finding: string) => new CorruptionError('directory index', `inode ${dir.ino}`, finding);
@@ -79,12 +77,12 @@ export function indexHashVersion(vol: Volume, dir: Inode): number {
 }
 
 /** The way from the root to the leaf that holds `hash` (dx_probe). */
-export function probe(vol: Volume, dir: Inode, hash: number, hashVersion: number): Path {
-  const levels = DX_ROOT_INFO.indirect_levels.get(readDirBlock(vol, dir, 0).view, DX_ROOT_INFO_OFFSET);
+export function probe(vol: Volume, dir: Inode, root: CachedBlock, hash: number, hashVersion: number): Path {
+  const levels = DX_ROOT_INFO.indirect_levels.get(root.view, DX_ROOT_INFO_OFFSET);
   const frames: Frame[] = [];
   let lblk = 0;
   for (let level = 0; level <= levels; level++) {
-    const frame = frameOf(vol, dir, lblk);
+    const frame = frameOf(vol, dir, lblk, level === 0 ? root : readDirBlock(vol, dir, lblk));
     let low = 1;
     let high = entryCount(frame) - 1;
     while (low <= high) {
@@ -122,17 +120,19 @@ export function nextLeaf(vol: Volume, dir: Inode, path: Path): number {
   const hash = entryHash(frames[level], frames[level].at);
   for (level++; level < frames.length; level++) {
     const above = frames[level - 1];
-    frames[level] = frameOf(vol, dir, entryBlock(above, above.at));
+    const lblk = entryBlock(above, above.at);
+    frames[level] = frameOf(vol, dir, lblk, readDirBlock(vol, dir, lblk));
   }
   return hash;
 }
 
 /** The block and offset of a name, or null. */
 export function findIndexed(vol: Volume, dir: Inode, name: Uint8Array): { block: CachedBlock; at: number } | null {
-  const version = indexHashVersion(vol, dir);
+  const root = readDirBlock(vol, dir, 0);
+  const version = indexHashVersion(dir, root);
   hashName(vol.geometry, version, name);
   const { hash } = nameHash;
-  const path = probe(vol, dir, hash, version);
+  const path = probe(vol, dir, root, hash, version);
   for (;;) {
     const block = readDirBlock(vol, dir, leafOf(path));
     const at = findInBlock(vol, block, name);
@@ -164,13 +164,13 @@ export function makeIndexRoom(handle: Handle, vol: Volume, dir: Inode, path: Pat
   if (entryCount(lowest) < entryLimit(lowest)) return path;
   if (frames.length === 1) {
     addLevel(handle, vol, dir, lowest);
-    return makeIndexRoom(handle, vol, dir, probe(vol, dir, hash, path.hashVersion), hash);
+    return makeIndexRoom(handle, vol, dir, probe(vol, dir, lowest.block, hash, path.hashVersion), hash);
   }
   const root = frames[0];
   if (entryCount(root) >= entryLimit(root))
     throw new FsError('ENOSPC', 'the directory index is full (the large_dir feature allows more)');
   splitNode(handle, vol, dir, root, lowest);
-  return probe(vol, dir, hash, path.hashVersion);
+  return probe(vol, dir, root.block, hash, path.hashVersion);
 }
 
 /** The root's entries move to a new node, the only child of the root. */

@@ -6,7 +6,7 @@
 import { FsError } from '../errors.js';
 import type { CachedBlock } from '../jbd2/block-cache.js';
 import { isIndexed } from './dir.js';
-import { checkedLength, entrySpace } from './dir-block.js';
+import { entrySpace, recLen } from './dir-block.js';
 import { hashName, nameHash } from './dir-hash.js';
 import { indexHashVersion, leafOf, nextLeaf, probe } from './dir-htree.js';
 import { blockCount, readDirBlock } from './dir-read.js';
@@ -48,7 +48,7 @@ function listLinear(vol: Volume, dir: Inode, cursor: number, visit: Visit): void
   for (let lblk = Math.floor(cursor / blockSize); lblk < blocks; lblk++) {
     const block = readDirBlock(vol, dir, lblk);
     for (let at = 0; at < end; ) {
-      const length = checkedLength(vol, block, at, end);
+      const length = recLen(block.view, at, vol.geometry.blockSize);
       const position = lblk * blockSize + at;
       // Entries before the cursor were listed; one that the cursor points into was merged meanwhile.
       if (position >= cursor && DIR_ENTRY.inode.get(block.view, at) !== 0) {
@@ -66,9 +66,10 @@ function listIndexed(vol: Volume, dir: Inode, cursor: number, visit: Visit): voi
     if (cursor < 1 && !visitEntry(root, 0, 1, visit)) return;
     if (!visitEntry(root, 12, FIRST_HASHED, visit)) return;
   }
-  const version = indexHashVersion(vol, dir);
+  const root = readDirBlock(vol, dir, 0);
+  const version = indexHashVersion(dir, root);
   const wanted = Math.max(cursor, FIRST_HASHED) - FIRST_HASHED;
-  const path = probe(vol, dir, Math.floor(wanted / MINOR_UNITS) * 2, version);
+  const path = probe(vol, dir, root, Math.floor(wanted / MINOR_UNITS) * 2, version);
   for (;;) {
     const block = readDirBlock(vol, dir, leafOf(path));
     const entries = sortedEntries(vol, block, version, wanted);
@@ -86,7 +87,7 @@ function sortedEntries(vol: Volume, block: CachedBlock, version: number, from: n
   const entries: Listed[] = [];
   const end = entrySpace(vol);
   for (let at = 0; at < end; ) {
-    const length = checkedLength(vol, block, at, end);
+    const length = recLen(block.view, at, vol.geometry.blockSize);
     if (DIR_ENTRY.inode.get(block.view, at) !== 0) {
       const nameLength = DIR_ENTRY.name_len.get(block.view, at);
       hashName(

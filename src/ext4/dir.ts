@@ -3,7 +3,6 @@ import { CorruptionError, FsError } from '../errors.js';
 import type { CachedBlock } from '../jbd2/block-cache.js';
 import type { Handle } from '../jbd2/handle.js';
 import {
-  checkedLength,
   deleteAt,
   entrySpace,
   findInBlock,
@@ -11,6 +10,7 @@ import {
   formatLeaf,
   formatTail,
   insertAt,
+  recLen,
   setRecLen,
 } from './dir-block.js';
 import { findIndexed, looksLikeIndexRoot } from './dir-htree.js';
@@ -27,12 +27,8 @@ export { readDirectory } from './dir-list.js';
 /** Blocks that adding an entry may change: leaves, two index levels, a new block with its mapping and bitmap. */
 export const DIR_ENTRY_CREDITS = 24;
 
-export interface DirEntry {
-  readonly ino: Ino;
-  readonly fileType: number;
-}
-
-interface Place {
+/** An entry where it is. Stays right until another entry of the directory is added or removed. */
+export interface Place {
   readonly block: CachedBlock;
   readonly at: number;
 }
@@ -41,7 +37,9 @@ export function isIndexed(vol: Volume, dir: Inode): boolean {
   return dir.hasFlag(EXT4_INDEX_FL) && (vol.geometry.compat & COMPAT.dir_index) !== 0;
 }
 
-function find(vol: Volume, dir: Inode, name: Uint8Array): Place | null {
+/** Throws FsError ENOTDIR, ENAMETOOLONG; CorruptionError. */
+export function findEntry(vol: Volume, dir: Inode, name: Uint8Array): Place | null {
+  if (name.length > EXT4_NAME_LEN) throw new FsError('ENAMETOOLONG');
   if (!dir.isDirectory) throw new FsError('ENOTDIR');
   const isDot = name.length <= 2 && name[0] === 0x2e && (name.length === 1 || name[1] === 0x2e);
   if (isIndexed(vol, dir) && !isDot) return findIndexed(vol, dir, name);
@@ -54,13 +52,14 @@ function find(vol: Volume, dir: Inode, name: Uint8Array): Place | null {
   return null;
 }
 
-/** Throws FsError ENOTDIR, ENAMETOOLONG; CorruptionError. */
-export function lookupEntry(vol: Volume, dir: Inode, name: Uint8Array): DirEntry | null {
-  if (name.length > EXT4_NAME_LEN) throw new FsError('ENAMETOOLONG');
-  const place = find(vol, dir, name);
-  if (place === null) return null;
-  const { view } = place.block;
-  return { ino: DIR_ENTRY.inode.get(view, place.at), fileType: DIR_ENTRY.file_type.get(view, place.at) };
+export function entryIno({ block, at }: Place): Ino {
+  return DIR_ENTRY.inode.get(block.view, at);
+}
+
+/** The inode that a name stands for, or 0. Throws as {@link findEntry}. */
+export function lookupEntry(vol: Volume, dir: Inode, name: Uint8Array): Ino | 0 {
+  const place = findEntry(vol, dir, name);
+  return place === null ? 0 : entryIno(place);
 }
 
 /** Adds an entry; the caller knows that the name is not there. Throws FsError ENOSPC. */
@@ -88,17 +87,12 @@ export function addEntry(handle: Handle, vol: Volume, dir: Inode, name: Uint8Arr
   insertAt(vol, block, 0, entry);
 }
 
-/** Removes an entry that is there. Throws FsError ENOENT. */
-export function removeEntry(handle: Handle, vol: Volume, dir: Inode, name: Uint8Array): void {
-  const place = find(vol, dir, name);
-  if (place === null) throw new FsError('ENOENT');
+export function removeEntry(handle: Handle, vol: Volume, place: Place): void {
   deleteAt(vol, writeAccess(handle, place.block), place.at);
 }
 
-/** Lets an entry that is there name another inode. */
-export function replaceEntry(handle: Handle, vol: Volume, dir: Inode, name: Uint8Array, ino: Ino, mode: number): void {
-  const place = find(vol, dir, name);
-  if (place === null) throw new FsError('ENOENT');
+/** Lets an entry name another inode. */
+export function replaceEntry(handle: Handle, place: Place, ino: Ino, mode: number): void {
   const block = writeAccess(handle, place.block);
   DIR_ENTRY.inode.set(block.view, place.at, ino);
   if (DIR_ENTRY.file_type.get(block.view, place.at) !== 0) {
@@ -139,7 +133,7 @@ export function isEmpty(vol: Volume, dir: Inode): boolean {
     // Index nodes look like blocks of one unused entry, the root like a block of "." and "..".
     const end = indexed && lblk === 0 ? 24 : entrySpace(vol);
     for (let at = 0; at < end; ) {
-      const length = checkedLength(vol, block, at, vol.geometry.blockSize);
+      const length = recLen(block.view, at, vol.geometry.blockSize);
       if (DIR_ENTRY.inode.get(view, at) !== 0) {
         const nameLength = DIR_ENTRY.name_len.get(view, at);
         const isDot = nameLength <= 2 && bytes[at + 8] === 0x2e && (nameLength === 1 || bytes[at + 9] === 0x2e);

@@ -48,7 +48,8 @@ export function extentBlockKind(vol: Volume): BlockKind {
       name: 'extent block',
       verify(block) {
         const place = `block ${block.nr}`;
-        checkNode(vol.geometry, block.view, 0, extentCapacity(vol.geometry.blockSize), place);
+        const finding = nodeFinding(vol.geometry, block.view, 0, extentCapacity(vol.geometry.blockSize));
+        if (finding !== '') throw new CorruptionError('extent tree', place, finding);
         if (EXTENT_HEADER.eh_entries.get(block.view, 0) === 0)
           throw new CorruptionError('extent block', place, 'it is empty');
         if (!metadataCsum) return;
@@ -73,38 +74,39 @@ function tailOffset(view: ReadView): number {
   return EXTENT_HEADER.SIZE + EXTENT.SIZE * EXTENT_HEADER.eh_max.get(view, 0);
 }
 
-function checkNode(geometry: Geometry, view: ReadView, base: number, capacity: number, place: string): void {
-  const bad = (finding: string) => new CorruptionError('extent tree', place, finding);
-  if (EXTENT_HEADER.eh_magic.get(view, base) !== EXT4_EXT_MAGIC) throw bad('the magic number is missing');
+/** What is wrong with a node; empty if nothing is. */
+function nodeFinding(geometry: Geometry, view: ReadView, base: number, capacity: number): string {
+  if (EXTENT_HEADER.eh_magic.get(view, base) !== EXT4_EXT_MAGIC) return 'the magic number is missing';
   const max = EXTENT_HEADER.eh_max.get(view, base);
   const entries = EXTENT_HEADER.eh_entries.get(view, base);
   const depth = EXTENT_HEADER.eh_depth.get(view, base);
   // The kernel always says how many fit; a node of fewer than two could not be split.
-  if (max < ROOT_CAPACITY || max > capacity) throw bad(`eh_max is ${max}, there is room for ${capacity}`);
-  if (entries > max) throw bad(`eh_entries is ${entries}, eh_max ${max}`);
-  if (depth > EXT4_MAX_EXTENT_DEPTH) throw bad(`eh_depth is ${depth}`);
-  if (depth > 0 && entries === 0) throw bad('an index node is empty');
+  if (max < ROOT_CAPACITY || max > capacity) return `eh_max is ${max}, there is room for ${capacity}`;
+  if (entries > max) return `eh_entries is ${entries}, eh_max ${max}`;
+  if (depth > EXT4_MAX_EXTENT_DEPTH) return `eh_depth is ${depth}`;
+  if (depth > 0 && entries === 0) return 'an index node is empty';
   let free = 0;
   for (let i = 0; i < entries; i++) {
     const at = base + EXTENT_HEADER.SIZE + i * EXTENT.SIZE;
     const lblk = EXTENT.ee_block.get(view, at);
-    if (lblk < free) throw bad(`entry ${i} for block ${lblk} is out of order or overlaps the one before it`);
+    if (lblk < free) return `entry ${i} for block ${lblk} is out of order or overlaps the one before it`;
     if (depth > 0) {
       const child = leafBlock(view, at);
       if (child <= geometry.superblockBlock || child >= geometry.blocksCount)
-        throw bad(`entry ${i} leads to block ${child}`);
+        return `entry ${i} leads to block ${child}`;
       free = lblk + 1;
       continue;
     }
     const length = extentLength(EXTENT.ee_len.get(view, at));
     const start = startBlock(view, at);
-    if (length === 0) throw bad(`entry ${i} has no length`);
-    if (lblk + length > EXT_MAX_BLOCKS) throw bad(`entry ${i} ends at block ${lblk + length}`);
+    if (length === 0) return `entry ${i} has no length`;
+    if (lblk + length > EXT_MAX_BLOCKS) return `entry ${i} ends at block ${lblk + length}`;
     if (start <= geometry.superblockBlock || start + length > geometry.blocksCount) {
-      throw bad(`entry ${i} is at blocks ${start}+${length}, outside the filesystem`);
+      return `entry ${i} is at blocks ${start}+${length}, outside the filesystem`;
     }
     free = lblk + length;
   }
+  return '';
 }
 
 function extentLength(len: number): number {
@@ -133,7 +135,8 @@ export class ExtentNode {
 
   /** The root in `inode`, judged. Throws CorruptionError. */
   static root(inode: Inode): ExtentNode {
-    checkNode(inode.vol.geometry, inode.block.view, inode.iBlockBase, ROOT_CAPACITY, `inode ${inode.ino}`);
+    const finding = nodeFinding(inode.vol.geometry, inode.block.view, inode.iBlockBase, ROOT_CAPACITY);
+    if (finding !== '') throw new CorruptionError('extent tree', `inode ${inode.ino}`, finding);
     return new ExtentNode(inode.block, inode.iBlockBase, true);
   }
 

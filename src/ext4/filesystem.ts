@@ -192,7 +192,8 @@ export class Filesystem {
     if (!this.volume.readOnly) evict(this.volume, ino);
   }
 
-  getxattr(ino: Ino, name: Uint8Array): Uint8Array {
+  /** Null: there is no such attribute. */
+  getxattr(ino: Ino, name: Uint8Array): Uint8Array | null {
     return xattr.getXattr(this.volume, ino, name);
   }
   listxattr(ino: Ino): Uint8Array {

@@ -3,6 +3,7 @@
  * checksum is kept in the descriptor, and stamped together with the descriptor's own when the transaction is sealed.
  */
 import { crc16, crc32c, crc32cLe32 } from '../codec/crc.js';
+import type { Field } from '../codec/layout.js';
 import { CorruptionError } from '../errors.js';
 import type { BlockKind, CachedBlock, WritableBlock } from '../jbd2/block-cache.js';
 import type { Handle } from '../jbd2/handle.js';
@@ -122,34 +123,34 @@ export class GroupDescriptor {
   }
 
   get blockBitmap(): number {
-    return this.pair('bg_block_bitmap_lo', 'bg_block_bitmap_hi', 0x1_0000_0000);
+    return this.pair(GROUP_DESC.bg_block_bitmap_lo, GROUP_DESC.bg_block_bitmap_hi, 0x1_0000_0000);
   }
   get inodeBitmap(): number {
-    return this.pair('bg_inode_bitmap_lo', 'bg_inode_bitmap_hi', 0x1_0000_0000);
+    return this.pair(GROUP_DESC.bg_inode_bitmap_lo, GROUP_DESC.bg_inode_bitmap_hi, 0x1_0000_0000);
   }
   get inodeTable(): number {
-    return this.pair('bg_inode_table_lo', 'bg_inode_table_hi', 0x1_0000_0000);
+    return this.pair(GROUP_DESC.bg_inode_table_lo, GROUP_DESC.bg_inode_table_hi, 0x1_0000_0000);
   }
   get freeBlocks(): number {
-    return this.pair('bg_free_blocks_count_lo', 'bg_free_blocks_count_hi', 0x10000);
+    return this.pair(GROUP_DESC.bg_free_blocks_count_lo, GROUP_DESC.bg_free_blocks_count_hi, 0x10000);
   }
   get freeInodes(): number {
-    return this.pair('bg_free_inodes_count_lo', 'bg_free_inodes_count_hi', 0x10000);
+    return this.pair(GROUP_DESC.bg_free_inodes_count_lo, GROUP_DESC.bg_free_inodes_count_hi, 0x10000);
   }
   get usedDirs(): number {
-    return this.pair('bg_used_dirs_count_lo', 'bg_used_dirs_count_hi', 0x10000);
+    return this.pair(GROUP_DESC.bg_used_dirs_count_lo, GROUP_DESC.bg_used_dirs_count_hi, 0x10000);
   }
   get itableUnused(): number {
-    return this.pair('bg_itable_unused_lo', 'bg_itable_unused_hi', 0x10000);
+    return this.pair(GROUP_DESC.bg_itable_unused_lo, GROUP_DESC.bg_itable_unused_hi, 0x10000);
   }
   get flags(): number {
     return GROUP_DESC.bg_flags.get(this.block.view, this.base);
   }
   get blockBitmapCsum(): number {
-    return this.pair('bg_block_bitmap_csum_lo', 'bg_block_bitmap_csum_hi', 0x10000);
+    return this.pair(GROUP_DESC.bg_block_bitmap_csum_lo, GROUP_DESC.bg_block_bitmap_csum_hi, 0x10000);
   }
   get inodeBitmapCsum(): number {
-    return this.pair('bg_inode_bitmap_csum_lo', 'bg_inode_bitmap_csum_hi', 0x10000);
+    return this.pair(GROUP_DESC.bg_inode_bitmap_csum_lo, GROUP_DESC.bg_inode_bitmap_csum_hi, 0x10000);
   }
   /** Mask of the stored bitmap checksums: 16 bits in small descriptors. */
   get bitmapCsumMask(): number {
@@ -187,39 +188,36 @@ export class GroupDescriptor {
     }
   }
 
-  private pair(lo: LoField, hi: HiField, unit: number): number {
-    const low = GROUP_DESC[lo].get(this.block.view, this.base);
-    return this.wide ? low + GROUP_DESC[hi].get(this.block.view, this.base) * unit : low;
+  private pair(lo: Field, hi: Field, unit: number): number {
+    const low = lo.get(this.block.view, this.base);
+    return this.wide ? low + hi.get(this.block.view, this.base) * unit : low;
   }
 }
-
-type FieldName = Exclude<keyof typeof GROUP_DESC, 'SIZE'>;
-type LoField = Extract<FieldName, `${string}_lo`>;
-type HiField = Extract<FieldName, `${string}_hi`>;
 
 export class WritableGroupDescriptor extends GroupDescriptor {
   declare readonly block: WritableBlock;
 
   setFreeBlocks(count: number): void {
-    this.setCount('bg_free_blocks_count_lo', 'bg_free_blocks_count_hi', count);
+    this.setCount(GROUP_DESC.bg_free_blocks_count_lo, GROUP_DESC.bg_free_blocks_count_hi, count);
   }
   setFreeInodes(count: number): void {
-    this.setCount('bg_free_inodes_count_lo', 'bg_free_inodes_count_hi', count);
+    this.setCount(GROUP_DESC.bg_free_inodes_count_lo, GROUP_DESC.bg_free_inodes_count_hi, count);
   }
   setUsedDirs(count: number): void {
-    this.setCount('bg_used_dirs_count_lo', 'bg_used_dirs_count_hi', count);
+    this.setCount(GROUP_DESC.bg_used_dirs_count_lo, GROUP_DESC.bg_used_dirs_count_hi, count);
   }
   setItableUnused(count: number): void {
-    this.setCount('bg_itable_unused_lo', 'bg_itable_unused_hi', count);
+    this.setCount(GROUP_DESC.bg_itable_unused_lo, GROUP_DESC.bg_itable_unused_hi, count);
   }
   setFlags(flags: number): void {
     GROUP_DESC.bg_flags.set(this.block.view, this.base, flags);
   }
 
-  private setCount(lo: LoField, hi: HiField, count: number): void {
-    if (count < 0) throw new CorruptionError('group descriptor', `group ${this.group}`, `${lo} would become ${count}`);
-    GROUP_DESC[lo].set(this.block.view, this.base, count & 0xffff);
-    if (this.vol.geometry.descSize >= 64) GROUP_DESC[hi].set(this.block.view, this.base, count >>> 16);
+  private setCount(lo: Field, hi: Field, count: number): void {
+    if (count < 0)
+      throw new CorruptionError('group descriptor', `group ${this.group}`, `a count would become ${count}`);
+    lo.set(this.block.view, this.base, count & 0xffff);
+    if (this.vol.geometry.descSize >= 64) hi.set(this.block.view, this.base, count >>> 16);
   }
 }
 

@@ -3,6 +3,7 @@
  * transaction rolls back or commits is the inode itself. Do not keep one across operations; ask for it again.
  */
 import { crc32c, crc32cLe32 } from '../codec/crc.js';
+import type { Field } from '../codec/layout.js';
 import type { ReadView } from '../codec/view.js';
 import { CorruptionError, FsError } from '../errors.js';
 import type { BlockKind, CachedBlock, WritableBlock } from '../jbd2/block-cache.js';
@@ -52,9 +53,19 @@ export function inodeTableKind(vol: Volume): BlockKind {
   return kind;
 }
 
+/** The last seed worked out: a directory asks for its own with every block. */
+const lastSeed = { csumSeed: -1, ino: 0, generation: 0, seed: 0 };
+
 /** Seed for everything that belongs to an inode: its number and generation (EXT4_I(inode)->i_csum_seed). */
 export function inodeSeed(vol: Volume, ino: Ino, generation: number): number {
-  return crc32cLe32(crc32cLe32(vol.geometry.csumSeed, ino), generation);
+  const { csumSeed } = vol.geometry;
+  if (lastSeed.ino !== ino || lastSeed.generation !== generation || lastSeed.csumSeed !== csumSeed) {
+    lastSeed.csumSeed = csumSeed;
+    lastSeed.ino = ino;
+    lastSeed.generation = generation;
+    lastSeed.seed = crc32cLe32(crc32cLe32(csumSeed, ino), generation);
+  }
+  return lastSeed.seed;
 }
 
 const ZEROES = new Uint8Array(4);
@@ -247,27 +258,24 @@ export class Inode {
   }
 
   get atime(): Timestamp {
-    return this.time('i_atime', 'i_atime_extra');
+    return this.time(INODE.i_atime, INODE.i_atime_extra);
   }
   get mtime(): Timestamp {
-    return this.time('i_mtime', 'i_mtime_extra');
+    return this.time(INODE.i_mtime, INODE.i_mtime_extra);
   }
   get ctime(): Timestamp {
-    return this.time('i_ctime', 'i_ctime_extra');
+    return this.time(INODE.i_ctime, INODE.i_ctime_extra);
   }
   /** Birth time; null where the inode has no room for it. */
   get crtime(): Timestamp | null {
-    return this.fits('i_crtime') ? this.time('i_crtime', 'i_crtime_extra') : null;
+    return this.fits(INODE.i_crtime) ? this.time(INODE.i_crtime, INODE.i_crtime_extra) : null;
   }
   get nextOrphan(): Ino {
     return this.dtime;
   }
 
   /** True if the field lies inside this inode's fixed and extra space (EXT4_FITS_IN_INODE). */
-  fits(
-    field: 'i_crtime' | 'i_crtime_extra' | 'i_atime_extra' | 'i_mtime_extra' | 'i_ctime_extra' | 'i_projid',
-  ): boolean {
-    const { offset, size } = INODE[field];
+  fits({ offset, size }: Field): boolean {
     return offset + size <= GOOD_OLD_INODE_SIZE + this.extraIsize;
   }
 
@@ -281,14 +289,11 @@ export class Inode {
     return new WritableInode(this.vol, this.ino, writable, this.base);
   }
 
-  private time(
-    field: 'i_atime' | 'i_mtime' | 'i_ctime' | 'i_crtime',
-    extraField: 'i_atime_extra' | 'i_mtime_extra' | 'i_ctime_extra' | 'i_crtime_extra',
-  ): Timestamp {
+  private time(field: Field, extraField: Field): Timestamp {
     const { view } = this.block;
-    const seconds = INODE[field].get(view, this.base) | 0;
+    const seconds = field.get(view, this.base) | 0;
     if (!this.fits(extraField)) return { seconds, nanoseconds: 0 };
-    const extra = INODE[extraField].get(view, this.base);
+    const extra = extraField.get(view, this.base);
     // Two epoch bits extend the signed 32-bit seconds to the year 2446 (ext4_decode_extra_time).
     return { seconds: seconds + (extra & 3) * 0x1_0000_0000, nanoseconds: extra >>> 2 };
   }
@@ -358,31 +363,27 @@ export class WritableInode extends Inode {
     this.setSectors(Math.max(0, this.sectors + blocks * (this.vol.geometry.blockSize / 512)));
   }
   setAtime(time: Timestamp): void {
-    this.setTime('i_atime', 'i_atime_extra', time);
+    this.setTime(INODE.i_atime, INODE.i_atime_extra, time);
   }
   setMtime(time: Timestamp): void {
-    this.setTime('i_mtime', 'i_mtime_extra', time);
+    this.setTime(INODE.i_mtime, INODE.i_mtime_extra, time);
   }
   setCtime(time: Timestamp): void {
-    this.setTime('i_ctime', 'i_ctime_extra', time);
+    this.setTime(INODE.i_ctime, INODE.i_ctime_extra, time);
   }
   setCrtime(time: Timestamp): void {
-    if (this.fits('i_crtime')) this.setTime('i_crtime', 'i_crtime_extra', time);
+    if (this.fits(INODE.i_crtime)) this.setTime(INODE.i_crtime, INODE.i_crtime_extra, time);
   }
 
-  private setTime(
-    field: 'i_atime' | 'i_mtime' | 'i_ctime' | 'i_crtime',
-    extraField: 'i_atime_extra' | 'i_mtime_extra' | 'i_ctime_extra' | 'i_crtime_extra',
-    { seconds, nanoseconds }: Timestamp,
-  ): void {
+  private setTime(field: Field, extraField: Field, { seconds, nanoseconds }: Timestamp): void {
     const { view } = this.block;
     if (!this.fits(extraField)) {
-      INODE[field].set(view, this.base, Math.max(-0x8000_0000, Math.min(0x7fff_ffff, seconds)));
+      field.set(view, this.base, Math.max(-0x8000_0000, Math.min(0x7fff_ffff, seconds)));
       return;
     }
     const clamped = Math.max(-0x8000_0000, Math.min(0x3_7fff_ffff, seconds));
-    INODE[field].set(view, this.base, clamped | 0);
+    field.set(view, this.base, clamped | 0);
     const epoch = ((clamped - (clamped | 0)) / 0x1_0000_0000) & 3;
-    INODE[extraField].set(view, this.base, ((nanoseconds << 2) | epoch) >>> 0);
+    extraField.set(view, this.base, ((nanoseconds << 2) | epoch) >>> 0);
   }
 }

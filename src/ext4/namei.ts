@@ -1,7 +1,16 @@
 /** Operations on names (fs/ext4/namei.c): each is one atomic step. Permissions are the kernel's business. */
 import { FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
-import { addEntry, DIR_ENTRY_CREDITS, initDirectory, isEmpty, lookupEntry, removeEntry } from './dir.js';
+import {
+  addEntry,
+  DIR_ENTRY_CREDITS,
+  entryIno,
+  findEntry,
+  initDirectory,
+  isEmpty,
+  lookupEntry,
+  removeEntry,
+} from './dir.js';
 import { RO_COMPAT } from './features.js';
 import {
   EXT4_APPEND_FL,
@@ -33,7 +42,7 @@ export const NEW_INODE_CREDITS = 16;
 
 /** The inode of a name, or 0. Throws FsError ENOTDIR, ENAMETOOLONG. */
 export function lookup(vol: Volume, parent: Ino, name: Uint8Array): Ino | 0 {
-  return lookupEntry(vol, Inode.get(vol, parent), name)?.ino ?? 0;
+  return lookupEntry(vol, Inode.get(vol, parent), name);
 }
 
 /** The parent as a place to change names in. Throws what forbids it. */
@@ -53,7 +62,7 @@ export function mayRemove(dir: Inode, inode: Inode): void {
 }
 
 function mustBeNew(vol: Volume, dir: Inode, name: Uint8Array): void {
-  if (lookupEntry(vol, dir, name) !== null) throw new FsError('EEXIST');
+  if (findEntry(vol, dir, name) !== null) throw new FsError('EEXIST');
 }
 
 export function touchDirectory(handle: Handle, vol: Volume, dir: Inode): WritableInode {
@@ -142,31 +151,31 @@ export function link(vol: Volume, ino: Ino, parent: Ino, name: Uint8Array): void
 export function unlink(vol: Volume, parent: Ino, name: Uint8Array): Ino {
   return vol.journal.run(8, (handle) => {
     const dir = writableDirectory(vol, parent);
-    const entry = lookupEntry(vol, dir, name);
-    if (entry === null) throw new FsError('ENOENT');
-    const inode = Inode.get(vol, entry.ino);
+    const place = findEntry(vol, dir, name);
+    if (place === null) throw new FsError('ENOENT');
+    const inode = Inode.get(vol, entryIno(place));
     if (inode.isDirectory) throw new FsError('EISDIR');
     mayRemove(dir, inode);
-    removeEntry(handle, vol, dir, name);
+    removeEntry(handle, vol, place);
     touchDirectory(handle, vol, dir);
     dropLink(handle, vol, inode);
-    return entry.ino;
+    return inode.ino;
   });
 }
 
 export function rmdir(vol: Volume, parent: Ino, name: Uint8Array): Ino {
   return vol.journal.run(8, (handle) => {
     const dir = writableDirectory(vol, parent);
-    const entry = lookupEntry(vol, dir, name);
-    if (entry === null) throw new FsError('ENOENT');
-    const inode = Inode.get(vol, entry.ino);
+    const place = findEntry(vol, dir, name);
+    if (place === null) throw new FsError('ENOENT');
+    const inode = Inode.get(vol, entryIno(place));
     if (!inode.isDirectory) throw new FsError('ENOTDIR');
     mayRemove(dir, inode);
     if (!isEmpty(vol, inode)) throw new FsError('ENOTEMPTY');
-    removeEntry(handle, vol, dir, name);
+    removeEntry(handle, vol, place);
     dropDirectory(handle, vol, inode);
     countSubdirectory(touchDirectory(handle, vol, dir), -1);
-    return entry.ino;
+    return inode.ino;
   });
 }
 

@@ -1,7 +1,18 @@
 /** rename(2) with its flags (ext4_rename, ext4_cross_rename): one atomic step whatever it moves. */
 import { FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
-import { addEntry, DIR_ENTRY_CREDITS, isEmpty, lookupEntry, removeEntry, replaceEntry, setParent } from './dir.js';
+import {
+  addEntry,
+  DIR_ENTRY_CREDITS,
+  entryIno,
+  findEntry,
+  isEmpty,
+  lookupEntry,
+  type Place,
+  removeEntry,
+  replaceEntry,
+  setParent,
+} from './dir.js';
 import { S_IFCHR } from './format/inode.js';
 import { type Ino, Inode } from './inode.js';
 import { allocateInode } from './inode-alloc.js';
@@ -26,6 +37,7 @@ export const RENAME_WHITEOUT = 4;
 interface Named {
   readonly parent: Inode;
   readonly name: Uint8Array;
+  readonly place: Place;
   readonly inode: Inode;
 }
 
@@ -46,31 +58,33 @@ export function rename(
   return vol.journal.run(2 * DIR_ENTRY_CREDITS + NEW_INODE_CREDITS, (handle) => {
     const oldDir = writableDirectory(vol, parent);
     const newDir = writableDirectory(vol, newParent);
-    const entry = lookupEntry(vol, oldDir, name);
-    if (entry === null) throw new FsError('ENOENT');
-    const from: Named = { parent: oldDir, name, inode: Inode.get(vol, entry.ino) };
+    const from = named(vol, oldDir, name);
+    if (from === null) throw new FsError('ENOENT');
     mayRemove(oldDir, from.inode);
     if (from.inode.isDirectory && isInside(vol, newDir, from.inode.ino))
       throw new FsError('EINVAL', 'a directory cannot move into itself');
-    const target = lookupEntry(vol, newDir, newName);
+    const to = named(vol, newDir, newName);
     if ((flags & RENAME_EXCHANGE) !== 0) {
-      if (target === null) throw new FsError('ENOENT');
-      const to: Named = { parent: newDir, name: newName, inode: Inode.get(vol, target.ino) };
+      if (to === null) throw new FsError('ENOENT');
       mayRemove(newDir, to.inode);
       if (to.inode.isDirectory && isInside(vol, oldDir, to.inode.ino))
         throw new FsError('EINVAL', 'a directory cannot move into itself');
       if (from.inode.ino !== to.inode.ino) exchange(handle, vol, from, to);
       return { replaced: 0 };
     }
-    if (target !== null && (flags & RENAME_NOREPLACE) !== 0) throw new FsError('EEXIST');
+    if (to !== null && (flags & RENAME_NOREPLACE) !== 0) throw new FsError('EEXIST');
     // Two names of one inode: nothing happens, and both stay.
-    if (target !== null && target.ino === from.inode.ino) return { replaced: 0 };
-    const victim = target === null ? null : Inode.get(vol, target.ino);
-    if (victim !== null) mayReplace(vol, newDir, from.inode, victim);
-    move(handle, vol, from, newDir, newName, victim);
+    if (to !== null && to.inode.ino === from.inode.ino) return { replaced: 0 };
+    if (to !== null) mayReplace(vol, newDir, from.inode, to.inode);
+    move(handle, vol, from, newDir, newName, to);
     if ((flags & RENAME_WHITEOUT) !== 0) leaveWhiteout(handle, vol, parent, name, cred);
-    return { replaced: victim?.ino ?? 0 };
+    return { replaced: to?.inode.ino ?? 0 };
   });
+}
+
+function named(vol: Volume, parent: Inode, name: Uint8Array): Named | null {
+  const place = findEntry(vol, parent, name);
+  return place === null ? null : { parent, name, place, inode: Inode.get(vol, entryIno(place)) };
 }
 
 function mayReplace(vol: Volume, dir: Inode, inode: Inode, victim: Inode): void {
@@ -80,20 +94,21 @@ function mayReplace(vol: Volume, dir: Inode, inode: Inode, victim: Inode): void 
   if (victim.isDirectory && !isEmpty(vol, victim)) throw new FsError('ENOTEMPTY');
 }
 
-function move(
-  handle: Handle,
-  vol: Volume,
-  from: Named,
-  newDir: Inode,
-  newName: Uint8Array,
-  victim: Inode | null,
-): void {
-  const { inode, parent: oldDir, name } = from;
+function move(handle: Handle, vol: Volume, from: Named, newDir: Inode, newName: Uint8Array, to: Named | null): void {
+  const { inode, parent: oldDir } = from;
+  const victim = to?.inode ?? null;
   const changesParent = oldDir.ino !== newDir.ino;
   if (inode.isDirectory && changesParent && victim === null) checkDirectoryLinks(vol, newDir);
-  if (victim === null) addEntry(handle, vol, newDir, newName, inode.ino, inode.mode);
-  else replaceEntry(handle, vol, newDir, newName, inode.ino, inode.mode);
-  removeEntry(handle, vol, oldDir, name);
+  if (to !== null) {
+    replaceEntry(handle, to.place, inode.ino, inode.mode);
+    removeEntry(handle, vol, from.place);
+  } else {
+    addEntry(handle, vol, newDir, newName, inode.ino, inode.mode);
+    // The new entry may have split the block of the old one.
+    const old = changesParent ? from.place : findEntry(vol, oldDir, from.name);
+    if (old === null) throw new FsError('ENOENT');
+    removeEntry(handle, vol, old);
+  }
   inode.edit(handle).setCtime(vol.env.now());
   const oldWritable = touchDirectory(handle, vol, oldDir);
   const newWritable = changesParent ? touchDirectory(handle, vol, newDir) : oldWritable;
@@ -108,8 +123,8 @@ function move(
 }
 
 function exchange(handle: Handle, vol: Volume, a: Named, b: Named): void {
-  replaceEntry(handle, vol, a.parent, a.name, b.inode.ino, b.inode.mode);
-  replaceEntry(handle, vol, b.parent, b.name, a.inode.ino, a.inode.mode);
+  replaceEntry(handle, a.place, b.inode.ino, b.inode.mode);
+  replaceEntry(handle, b.place, a.inode.ino, a.inode.mode);
   const now = vol.env.now();
   a.inode.edit(handle).setCtime(now);
   b.inode.edit(handle).setCtime(now);
@@ -139,8 +154,8 @@ function isInside(vol: Volume, dir: Inode, ancestor: Ino): boolean {
     if (current === ancestor) return true;
     if (current === 2) return false;
     const up = lookupEntry(vol, Inode.get(vol, current), DOT_DOT);
-    if (up === null || up.ino === current) return false;
-    current = up.ino;
+    if (up === 0 || up === current) return false;
+    current = up;
   }
   return true;
 }

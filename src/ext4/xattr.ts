@@ -30,8 +30,11 @@ interface SplitName {
   readonly name: Uint8Array;
 }
 
-const startsWith = (name: Uint8Array, prefix: Uint8Array) =>
-  name.length >= prefix.length && prefix.every((byte, i) => name[i] === byte);
+function startsWith(name: Uint8Array, prefix: Uint8Array): boolean {
+  if (name.length < prefix.length) return false;
+  for (let i = 0; i < prefix.length; i++) if (name[i] !== prefix[i]) return false;
+  return true;
+}
 
 function splitName(full: Uint8Array): SplitName {
   for (const { index, bytes, whole } of PREFIXES) {
@@ -84,14 +87,17 @@ function checkName(name: Uint8Array): SplitName {
   return splitName(name);
 }
 
-/** The value of an attribute by its full name. Throws FsError ENODATA, EOPNOTSUPP, ERANGE. */
-export function getXattr(vol: Volume, ino: Ino, name: Uint8Array): Uint8Array {
+/**
+ * The value of an attribute by its full name, or null: most questions are for attributes that are not there. Throws
+ * FsError EOPNOTSUPP, ERANGE.
+ */
+export function getXattr(vol: Volume, ino: Ino, name: Uint8Array): Uint8Array | null {
   const wanted = checkName(name);
   const inode = Inode.get(vol, ino);
   const found =
     readInodeAttributes(inode).find((attribute) => sameName(attribute, wanted)) ??
     readBlockAttributes(vol, inode).find((attribute) => sameName(attribute, wanted));
-  if (found === undefined) throw new FsError('ENODATA');
+  if (found === undefined) return null;
   if (found.valueInum !== 0) throw new FsError('EOPNOTSUPP', 'the value is in an inode of its own (ea_inode)');
   return found.index === ACL_ACCESS || found.index === ACL_DEFAULT ? fromDiskAcl(found.value, ino) : found.value;
 }

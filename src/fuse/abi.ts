@@ -297,6 +297,7 @@ export const FATTR_CTIME = 1 << 10;
 export const FATTR_KILL_SUIDGID = 1 << 11;
 
 /** open(2) flags as requests carry them (asm-generic, which x86, arm64 and riscv share). */
+export const O_WRONLY = 0o1;
 export const O_ACCMODE = 0o3;
 export const O_RDONLY = 0;
 export const O_TRUNC = 0o1000;

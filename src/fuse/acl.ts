@@ -35,15 +35,6 @@ export function isAclName(name: Uint8Array): boolean {
   return same(name, ACCESS) || same(name, DEFAULT);
 }
 
-function readAcl(context: Context, ino: Ino, name: Uint8Array): Uint8Array | null {
-  try {
-    return context.fs.getxattr(ino, name);
-  } catch (error) {
-    if (error instanceof FsError && (error.code === 'ENODATA' || error.code === 'EOPNOTSUPP')) return null;
-    throw error;
-  }
-}
-
 function entryCount(acl: Uint8Array): number {
   const count = (acl.length - HEADER.SIZE) / ENTRY.SIZE;
   if (!Number.isInteger(count) || count < 0) throw new FsError('EINVAL', 'not an access control list');
@@ -120,29 +111,31 @@ export function setAcl(context: Context, ino: Ino, name: Uint8Array, value: Uint
   }
   const { bits, equivalent } = modeOf(value);
   if (!equivalent) fs.setxattr(ino, ACCESS, value, 0);
-  else if (readAcl(context, ino, ACCESS) !== null) fs.removexattr(ino, ACCESS);
+  else if (fs.getxattr(ino, ACCESS) !== null) fs.removexattr(ino, ACCESS);
   fs.setattr(ino, { mode: (mode & ~0o777) | bits });
 }
 
 /** chmod: the access ACL follows the mode (posix_acl_chmod). */
 export function modeChanged(context: Context, ino: Ino, mode: number): void {
   if (!context.negotiated.acl) return;
-  const acl = readAcl(context, ino, ACCESS);
+  const acl = context.fs.getxattr(ino, ACCESS);
   if (acl !== null) context.fs.setxattr(ino, ACCESS, aclWithMode(acl, mode, false), 0);
 }
 
-/** The mode for a new file: the umask applies unless the directory has a default ACL, which takes its place. */
-export function withoutUmask(context: Context, parent: Ino, mode: number, umask: number): number {
+/** What new files in this directory inherit; null where nothing. */
+export function defaultAcl(context: Context, parent: Ino): Uint8Array | null {
+  return context.negotiated.acl ? context.fs.getxattr(parent, DEFAULT) : null;
+}
+
+/** The mode for a new file: the umask applies unless a default ACL takes its place. */
+export function withoutUmask(context: Context, inherited: Uint8Array | null, mode: number, umask: number): number {
   // Without ACLs the kernel has applied it.
-  if (!context.negotiated.acl) return mode;
-  return readAcl(context, parent, DEFAULT) === null ? mode & ~umask : mode;
+  return context.negotiated.acl && inherited === null ? mode & ~umask : mode;
 }
 
 /** A new file in a directory with a default ACL gets it as its own, limited by the mode it was created with. */
-export function inheritAcl(context: Context, parent: Ino, ino: Ino, mode: number): void {
-  if (!context.negotiated.acl || (mode & S_IFMT) === S_IFLNK) return;
-  const inherited = readAcl(context, parent, DEFAULT);
-  if (inherited === null) return;
+export function inheritAcl(context: Context, inherited: Uint8Array | null, ino: Ino, mode: number): void {
+  if (inherited === null || (mode & S_IFMT) === S_IFLNK) return;
   const { fs } = context;
   if ((fs.stat(ino).mode & S_IFMT) === S_IFDIR) fs.setxattr(ino, DEFAULT, inherited, 0);
   const acl = aclWithMode(inherited, mode, true);

@@ -1,4 +1,5 @@
 /** Operations on names in directories. */
+import { FsError } from '../errors.js';
 import type { Ino } from '../ext4/inode.js';
 import {
   CREATE_IN,
@@ -13,7 +14,7 @@ import {
   RENAME_IN,
   RENAME2_IN,
 } from './abi.js';
-import { inheritAcl, withoutUmask } from './acl.js';
+import { defaultAcl, inheritAcl, withoutUmask } from './acl.js';
 import { CACHE_SECONDS, putEmptyEntry, putEntryOut } from './attributes.js';
 import type { Context } from './context.js';
 import { putOpenOut } from './operations-file.js';
@@ -48,12 +49,13 @@ export function mknod(context: Context, request: Request): void {
   request.require(MKNOD_IN.SIZE);
   const name = request.name(ARGS + MKNOD_IN.SIZE);
   const umask = MKNOD_IN.umask.get(view, ARGS);
-  const mode = withoutUmask(context, request.ino, MKNOD_IN.mode.get(view, ARGS), umask);
+  const inherited = defaultAcl(context, request.ino);
+  const mode = withoutUmask(context, inherited, MKNOD_IN.mode.get(view, ARGS), umask);
   const ino =
     (mode & S_IFMT) === S_IFREG
       ? fs.create(request.ino, name, mode, cred)
       : fs.mknod(request.ino, name, mode, MKNOD_IN.rdev.get(view, ARGS), cred);
-  inheritAcl(context, request.ino, ino, mode);
+  inheritAcl(context, inherited, ino, mode);
   replyEntry(context, request, ino);
 }
 
@@ -61,9 +63,10 @@ export function mkdir(context: Context, request: Request): void {
   const { view } = request;
   request.require(MKDIR_IN.SIZE);
   const name = request.name(ARGS + MKDIR_IN.SIZE);
-  const mode = withoutUmask(context, request.ino, MKDIR_IN.mode.get(view, ARGS), MKDIR_IN.umask.get(view, ARGS));
+  const inherited = defaultAcl(context, request.ino);
+  const mode = withoutUmask(context, inherited, MKDIR_IN.mode.get(view, ARGS), MKDIR_IN.umask.get(view, ARGS));
   const ino = context.fs.mkdir(request.ino, name, mode, request.cred);
-  inheritAcl(context, request.ino, ino, mode);
+  inheritAcl(context, inherited, ino, mode);
   replyEntry(context, request, ino);
 }
 
@@ -128,21 +131,29 @@ function replyCreated(context: Context, request: Request, ino: Ino, forWriting: 
   }
 }
 
-/** Create and open; another that created the name meanwhile is not an error unless O_EXCL, which the kernel has checked. */
+/**
+ * Create and open. The kernel has just looked the name up: that it is there after all is rare, and no error unless O_EXCL,
+ * which the kernel checks.
+ */
 export function create(context: Context, request: Request): void {
   const { fs } = context;
   const { view } = request;
   request.require(CREATE_IN.SIZE);
   const name = request.name(ARGS + CREATE_IN.SIZE);
   const flags = CREATE_IN.flags.get(view, ARGS);
-  let ino = fs.lookup(request.ino, name);
-  if (ino === 0) {
-    const mode = withoutUmask(context, request.ino, CREATE_IN.mode.get(view, ARGS), CREATE_IN.umask.get(view, ARGS));
+  const inherited = defaultAcl(context, request.ino);
+  const mode = withoutUmask(context, inherited, CREATE_IN.mode.get(view, ARGS), CREATE_IN.umask.get(view, ARGS));
+  let ino: Ino;
+  try {
     ino = fs.create(request.ino, name, mode, request.cred);
-    inheritAcl(context, request.ino, ino, mode);
-  } else if ((flags & O_TRUNC) !== 0) {
-    fs.setattr(ino, { size: 0, mtime: 'now', ctime: 'now' });
-    if ((CREATE_IN.open_flags.get(view, ARGS) & FUSE_OPEN_KILL_SUIDGID) !== 0) killSuidgid(context, ino);
+    inheritAcl(context, inherited, ino, mode);
+  } catch (error) {
+    if (!(error instanceof FsError && error.code === 'EEXIST')) throw error;
+    ino = fs.lookup(request.ino, name);
+    if ((flags & O_TRUNC) !== 0) {
+      fs.setattr(ino, { size: 0, mtime: 'now', ctime: 'now' });
+      if ((CREATE_IN.open_flags.get(view, ARGS) & FUSE_OPEN_KILL_SUIDGID) !== 0) killSuidgid(context, ino);
+    }
   }
   replyCreated(context, request, ino, (flags & O_ACCMODE) !== 0);
 }
@@ -150,9 +161,10 @@ export function create(context: Context, request: Request): void {
 export function tmpfile(context: Context, request: Request): void {
   const { view } = request;
   request.require(CREATE_IN.SIZE);
-  const mode = withoutUmask(context, request.ino, CREATE_IN.mode.get(view, ARGS), CREATE_IN.umask.get(view, ARGS));
+  const inherited = defaultAcl(context, request.ino);
+  const mode = withoutUmask(context, inherited, CREATE_IN.mode.get(view, ARGS), CREATE_IN.umask.get(view, ARGS));
   const ino = context.fs.tmpfile(request.ino, mode, request.cred);
-  inheritAcl(context, request.ino, ino, mode);
+  inheritAcl(context, inherited, ino, mode);
   replyCreated(context, request, ino, true);
   context.nodes.lostLastName(ino);
 }

@@ -1,5 +1,5 @@
 /** Extended attributes. A request for 0 bytes asks how many there are. */
-import { FsError } from '../errors.js';
+import { Errno, FsError } from '../errors.js';
 import { FUSE_SETXATTR_ACL_KILL_SGID, GETXATTR_IN, GETXATTR_OUT, SETXATTR_IN, SETXATTR_IN_COMPAT_SIZE } from './abi.js';
 import { isAclName, setAcl } from './acl.js';
 import type { Context } from './context.js';
@@ -25,7 +25,9 @@ export function getxattr(context: Context, request: Request): void {
   request.require(GETXATTR_IN.SIZE);
   const name = request.name(ARGS + GETXATTR_IN.SIZE);
   if (!context.negotiated.acl && isAclName(name)) throw new FsError('EOPNOTSUPP');
-  replyValue(context, request, context.fs.getxattr(request.ino, name));
+  const value = context.fs.getxattr(request.ino, name);
+  if (value === null) context.reply.status(request, Errno.ENODATA);
+  else replyValue(context, request, value);
 }
 
 export function listxattr(context: Context, request: Request): void {

@@ -59,13 +59,14 @@ export class Session implements Context {
   private readonly slots: Request[] = [];
   private slotsMade = 0;
   private readonly patience = new Patience();
+  private lastRequestMs = 0;
   private paused = false;
   private reading = false;
   /** Requests that wait until the log takes changes again, oldest first. */
   private throttled: Request[] = [];
   private readyAsked = false;
   private connected = true;
-  private closing = false;
+  private closeBegun = false;
   private closed = false;
   private ended = false;
   private closeError: FsError | null = null;
@@ -89,11 +90,28 @@ export class Session implements Context {
     if (result < 0) throw new Error(`cannot wait for requests: errno ${-result}`);
   }
 
+  /** Unmounted, or about to be. */
+  get closing(): boolean {
+    return this.closeBegun;
+  }
+
+  /** Milliseconds since the last request came in. */
+  get idleMs(): number {
+    return performance.now() - this.lastRequestMs;
+  }
+
+  /** Answers a request that did not come from the kernel. */
+  serve(request: Request): void {
+    this.handle(request);
+    this.afterRequests();
+  }
+
   private onReadable(): void {
     if (!this.connected || this.reading) return;
     this.reading = true;
     const began = performance.now();
     this.patience.woken(began);
+    this.lastRequestMs = began;
     let served = 0;
     while (served < REQUESTS_PER_TURN) {
       const request = this.takeSlot();
@@ -116,7 +134,7 @@ export class Session implements Context {
       if ((served & 7) === 0 && performance.now() - began > TURN_MS) break;
     }
     this.reading = false;
-    if (served > 0 && !this.closing) this.afterRequests();
+    if (served > 0 && !this.closeBegun) this.afterRequests();
   }
 
   /** Nothing else waits for the event loop: then the next request may be waited for here. */
@@ -207,7 +225,7 @@ export class Session implements Context {
       }
       this.retry(waiting[i]);
     }
-    if (!this.closing) this.afterRequests();
+    if (!this.closeBegun) this.afterRequests();
   }
 
   private afterRequests(): void {
@@ -271,8 +289,8 @@ export class Session implements Context {
 
   /** Finishes what is under way, frees what only the kernel held, closes the filesystem; once. */
   private close(answer: () => void): void {
-    if (this.closing) return;
-    this.closing = true;
+    if (this.closeBegun) return;
+    this.closeBegun = true;
     this.throttled = [];
     this.data.flights.whenIdle(() => {
       this.nodes.dropAll();

@@ -7,6 +7,7 @@ import { LRUCache } from 'lru-cache';
 import type { BlockDevice } from '../block/device.js';
 import { type ReadBytes, type ReadView, readView, type WriteView } from '../codec/view.js';
 import { CorruptionError } from '../errors.js';
+import type { Undo } from './handle.js';
 import type { Transaction } from './transaction.js';
 
 /** What a block holds: how it is verified when read and sealed (checksums) when its transaction commits. */
@@ -39,6 +40,8 @@ export class CachedBlock {
   committedCopy: Uint8Array | null = null;
   /** Changed in {@link transaction}, and not sealed yet. */
   dirty = false;
+  /** How it was before the handle under way changed it. */
+  undo: Undo | null = null;
 
   constructor(nr: number, bytes: Uint8Array, kind: BlockKind, owner: number) {
     this.nr = nr;

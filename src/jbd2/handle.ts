@@ -8,12 +8,13 @@ import type { Journal } from './journal.js';
 import type { Transaction } from './transaction.js';
 
 /** How one block looked before this handle: enough to put it back. */
-interface Undo {
+export interface Undo {
   readonly block: CachedBlock;
   /** The content; null for a block that was not in memory and was created here. */
   readonly before: Uint8Array | null;
   readonly kind: BlockKind;
   readonly owner: number;
+  /** The same array, not a copy: what is marked needlessly is verified or sealed once more. */
   readonly slots: Uint8Array | null;
   readonly transaction: Transaction | null;
   readonly dirty: boolean;
@@ -29,7 +30,7 @@ export class Handle {
   /** Nesting: `Journal.run` inside a handle joins it. */
   references = 1;
 
-  private readonly undo = new Map<number, Undo>();
+  private readonly undo: Undo[] = [];
   private readonly undoActions: (() => void)[] = [];
   private readonly commitActions: (() => void)[] = [];
   private readonly revokedHere: number[] = [];
@@ -44,7 +45,7 @@ export class Handle {
 
   /** Lets the caller change an existing block (jbd2_journal_get_write_access). Follow the change with dirtyMetadata. */
   getWriteAccess(block: CachedBlock): WritableBlock {
-    if (!this.undo.has(block.nr)) this.remember(block, this.journal.takeCopy(block));
+    if (block.undo === null) this.remember(block, this.journal.takeCopy(block));
     return block as WritableBlock;
   }
 
@@ -67,8 +68,8 @@ export class Handle {
   /** The block's change belongs to the transaction and will be logged (jbd2_journal_dirty_metadata). */
   dirtyMetadata(block: WritableBlock): void {
     if (block.dirty && block.transaction === this.transaction) return;
-    const undo = this.undo.get(block.nr);
-    if (undo === undefined) throw new Error(`block ${block.nr} was dirtied without write access`);
+    const { undo } = block;
+    if (undo === null) throw new Error(`block ${block.nr} was dirtied without write access`);
     this.join(block, undo);
     block.dirty = true;
     this.credits--;
@@ -96,8 +97,7 @@ export class Handle {
   forget(nr: number): void {
     const block = this.cache.peek(nr);
     if (block === undefined) return;
-    if (!this.undo.has(nr)) this.remember(block, this.journal.takeCopy(block));
-    this.join(block, this.undo.get(nr)!);
+    this.join(block, block.undo ?? this.remember(block, this.journal.takeCopy(block)));
     block.dirty = false;
     this.transaction.blocks.delete(nr);
     this.transaction.forgotten.add(block);
@@ -134,7 +134,7 @@ export class Handle {
 
   /** Called by the journal when the outermost `run` returns, and at a restart. */
   complete(): void {
-    for (const { block, before } of this.undo.values()) {
+    for (const { block, before } of this.undo) {
       if (before !== null && block.committedCopy !== before) this.journal.returnCopy(before);
     }
     this.transaction.onCommit.push(...this.commitActions);
@@ -146,29 +146,33 @@ export class Handle {
     for (let i = this.undoActions.length - 1; i >= 0; i--) this.undoActions[i]();
     for (const nr of this.revokedHere) this.transaction.revoked.delete(nr);
     for (const block of this.forgottenHere) this.transaction.forgotten.delete(block);
-    for (const entry of this.undo.values()) this.putBack(entry);
+    for (const entry of this.undo) this.putBack(entry);
     this.reset();
   }
 
   private reset(): void {
-    this.undo.clear();
+    for (const { block } of this.undo) block.undo = null;
+    this.undo.length = 0;
     this.undoActions.length = 0;
     this.commitActions.length = 0;
     this.revokedHere.length = 0;
     this.forgottenHere.length = 0;
   }
 
-  private remember(block: CachedBlock, before: Uint8Array | null): void {
-    this.undo.set(block.nr, {
+  private remember(block: CachedBlock, before: Uint8Array | null): Undo {
+    const undo: Undo = {
       block,
       before,
       kind: block.kind,
       owner: block.owner,
-      slots: block.slots === null ? null : block.slots.slice(),
+      slots: block.slots,
       transaction: block.transaction,
       dirty: block.dirty,
       committedCopy: block.committedCopy,
-    });
+    };
+    block.undo = undo;
+    this.undo.push(undo);
+    return undo;
   }
 
   private join(block: CachedBlock, undo: Undo): void {

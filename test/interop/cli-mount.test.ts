@@ -18,7 +18,7 @@ import {
 import { dirname, join } from 'node:path';
 import { readMountinfo } from '../../src/cli/mountinfo.js';
 import { isAlive, serverOf } from '../../src/cli/server-process.js';
-import { makeImageFile, run } from '../support/mke2fs.js';
+import { fsckFile, makeImageFile, run } from '../support/mke2fs.js';
 import { EXT4D, isMounted, Mount, requireOrSkip, whyNoFuse, withMountpoint } from '../support/server.js';
 
 const isRoot = process.getuid?.() === 0;
@@ -45,7 +45,7 @@ async function withImage(use: (image: string, mountpoint: string, scratch: strin
 }
 
 function clean(image: string): void {
-  const { code, output } = run('e2fsck', ['-fn', image]);
+  const { code, output } = fsckFile(image);
   assert.equal(code, 0, output);
   assert.match(run(EXT4D, ['info', image]).output, /^state: +clean/m);
 }
@@ -290,7 +290,7 @@ describe('a block device', function () {
         assert.match(again.output, /already mounted/);
         writeFileSync(join(mountpoint, 'file'), 'content');
         succeeds('umount', [mountpoint]);
-        const { code, output: said } = run('e2fsck', ['-fn', device]);
+        const { code, output: said } = fsckFile(device);
         assert.equal(code, 0, said);
         succeeds(EXT4D, ['mount', device, mountpoint]);
         assert.equal(readFileSync(join(mountpoint, 'file'), 'utf8'), 'content');

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { makeImageFile, run } from '../support/mke2fs.js';
+import { fsckFile, makeImageFile, run } from '../support/mke2fs.js';
 import { EXT4D, Mount, requireOrSkip, whyNoFuse, withMount, withMountpoint } from '../support/server.js';
 
 const CHURN = join(dirname(fileURLToPath(import.meta.url)), '../support/churn.js');
@@ -62,7 +62,7 @@ async function killOnce(scratch: string, mountpoint: string, mkfs: readonly stri
 
   const replay = run(EXT4D, ['replay', image]);
   assert.ok(replay.code <= 1, `ext4d replay: exit ${replay.code}: ${replay.output}`);
-  const check = run('e2fsck', ['-fn', image]);
+  const check = fsckFile(image);
   assert.equal(check.code, 0, `seed ${seed}: ${check.output}`);
 
   let checked = 0;

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, statfsSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { makeImageFile, run } from '../support/mke2fs.js';
+import { fsckFile, makeImageFile, run } from '../support/mke2fs.js';
 import { isMounted, Mount, requireOrSkip, whyNoFuse, withMount, withMountpoint } from '../support/server.js';
 
 const sha256 = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex');
@@ -51,7 +51,7 @@ describe('limits', function () {
         writeFileSync(join(mountpoint, 'again'), block.subarray(0, 1 << 19));
         assert.equal(statSync(join(mountpoint, 'again')).size, 1 << 19);
       });
-      const { code, output } = run('e2fsck', ['-fn', image]);
+      const { code, output } = fsckFile(image);
       assert.equal(code, 0, output);
     }));
 
@@ -80,7 +80,7 @@ describe('limits', function () {
           await mount.kill();
           assert.equal(run('mount', ['-o', 'remount,size=300m', small]).code, 0);
           await withMount(image, mountpoint, '', () => assert.equal(sha256(kept), hash));
-          const { code, output } = run('e2fsck', ['-fn', image]);
+          const { code, output } = fsckFile(image);
           assert.equal(code, 0, output);
         } finally {
           mount.cleanUp();

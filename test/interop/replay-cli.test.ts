@@ -10,7 +10,7 @@ import { runReplay } from '../../src/cli/replay.js';
 import { openLogSource } from '../../src/ext4/journal-inode.js';
 import { readGeometry } from '../../src/ext4/open.js';
 import { makeKernelDirty, noKernelDirty } from '../support/kernel-dirty.js';
-import { makeImage, makeImageFile, run, withScratch } from '../support/mke2fs.js';
+import { fsckFile, makeImage, makeImageFile, withScratch } from '../support/mke2fs.js';
 
 /** Runs a command of ours; what it prints is returned. */
 function command(
@@ -154,7 +154,7 @@ describe('ext4d replay, journal and info', function () {
           const { code, out } = command(runReplay, path);
           assert.equal(code, 1);
           assert.match(out, /transactions? .*replayed/);
-          const { code: fsck, output } = run('e2fsck', ['-fn', path]);
+          const { code: fsck, output } = fsckFile(path);
           assert.equal(fsck, 0, output);
           const clean = readFileSync(path);
           assert.equal(command(runReplay, path).code, 0);

@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { makeImageFile, run } from '../support/mke2fs.js';
+import { fsckFile, makeImageFile } from '../support/mke2fs.js';
 import {
   requireOrSkip,
   whyNoFuse,
@@ -65,7 +65,7 @@ function copyTree(from: string, to: string): void {
 }
 
 function assertClean(image: string): void {
-  const { code, output } = run('e2fsck', ['-fn', image]);
+  const { code, output } = fsckFile(image);
   assert.equal(code, 0, output);
 }
 

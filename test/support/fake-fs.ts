@@ -229,10 +229,8 @@ export class FakeFs implements Engine {
     this.nodes.delete(ino);
   }
 
-  getxattr(ino: number, name: Uint8Array): Uint8Array {
-    const value = this.node(ino).xattrs.get(key(name));
-    if (value === undefined) throw new FsError('ENODATA');
-    return value;
+  getxattr(ino: number, name: Uint8Array): Uint8Array | null {
+    return this.node(ino).xattrs.get(key(name)) ?? null;
   }
   listxattr(ino: number): Uint8Array {
     return Buffer.from([...this.node(ino).xattrs.keys()].map((name) => `${name}\0`).join(''), 'latin1');

@@ -1,5 +1,6 @@
 /** struct ext4_dir_entry_2 (Documentation/filesystems/ext4/directory.rst): 8 bytes, then the name, padded to 4. */
 import { layout, le16, le32, u8 } from '../../codec/layout.js';
+import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK } from './inode.js';
 
 export const DIR_ENTRY = layout('ext4_dir_entry_2', 8, {
   inode: le32(0x0),
@@ -22,13 +23,13 @@ export const EXT4_NAME_LEN = 255;
 
 /** file_type by the type bits of a mode (fs_umode_to_ftype). */
 export const FILE_TYPE: Readonly<Record<number, number>> = {
-  16807: 1,
-  9604: 2,
-  4802: 3,
-  14406: 4,
-  2401: 5,
-  26411: 6,
-  21609: 7,
+  [S_IFREG]: 1,
+  [S_IFDIR]: 2,
+  [S_IFCHR]: 3,
+  [S_IFBLK]: 4,
+  [S_IFIFO]: 5,
+  [S_IFSOCK]: 6,
+  [S_IFLNK]: 7,
 };
 
 /** Bytes an entry with a name of this length takes (ext4_dir_rec_len). */
