@@ -121,6 +121,10 @@ Napi::Value FuseRead(const Napi::CallbackInfo& info) {
   for (;;) {
     ssize_t got = read(fd, slot.data, slot.length);
     if (got >= 0) {
+      if (patience > 0 && state->company.WantsToKnowQueue()) {
+        struct pollfd next = {fd, POLLIN, 0};
+        state->company.NoteQueue(poll(&next, 1, 0) > 0);
+      }
       if (in_company) {
         state->company.Until(MonotonicMicroseconds() + kCompanyLastsMicroseconds);
         state->company.Meet(reinterpret_cast<const fuse_in_header*>(slot.data)->pid);

@@ -52,7 +52,12 @@ bool Company::Useful() {
     bool two = sched_getaffinity(0, sizeof(allowed_), &allowed_) == 0 && CPU_COUNT(&allowed_) == 2;
     use_ = two ? Use::kYes : Use::kNo;
   }
-  return use_ == Use::kYes;
+  return use_ == Use::kYes && crowd_ < kCrowd;
+}
+
+void Company::NoteQueue(bool others_wait) {
+  if (others_wait && crowd_ < 2 * kCrowd) crowd_++;
+  if (!others_wait && crowd_ > 0) crowd_--;
 }
 
 void Company::Until(int64_t microseconds) {

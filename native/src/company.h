@@ -23,8 +23,11 @@ class Company {
  public:
   ~Company();
 
-  // True where it helps: this process may use exactly two processors.
+  // True where it helps: this process may use exactly two processors, and its callers are not asking all at once.
   bool Useful();
+  // Tells now and then whether another request waits already while one is about to be served.
+  void NoteQueue(bool others_wait);
+  bool WantsToKnowQueue() { return ++requests_ % kRequestsPerLook == 0; }
   // Keeps company until this time at least.
   void Until(int64_t microseconds);
   // Counts a request of this thread of the caller's, and now and then makes sure that it is met where it waits.
@@ -34,6 +37,8 @@ class Company {
 
  private:
   static const uint32_t kRequestsPerMeeting = 32;
+  static const uint32_t kRequestsPerLook = 4;
+  static const int kCrowd = 4;
 
   void MoveTo(uint32_t caller_tid);
   void Run();
@@ -42,6 +47,9 @@ class Company {
   Use use_ = Use::kUnknown;
   cpu_set_t allowed_;
   uint32_t met_ = 0;
+  uint32_t requests_ = 0;
+  // How crowded it was lately, from 0 to 2 * kCrowd.
+  int crowd_ = 0;
   int kept_from_ = -1;
   std::atomic<int> thread_tid_{0};
   std::thread thread_;

@@ -21,6 +21,7 @@ export interface MountOptions {
   /** Memory for cached metadata; undefined: the default. */
   cacheBytes?: number;
   allowOther: boolean;
+  defaultPermissions: boolean;
   /** POSIX ACLs are enforced and inherited. */
   acl: boolean;
   subtype: string;
@@ -64,6 +65,7 @@ const PLAIN: Record<string, Apply> = {
   norecovery: set('noRecovery', true),
   noload: set('noRecovery', true),
   allow_other: set('allowOther', true),
+  default_permissions: set('defaultPermissions', true),
   acl: set('acl', true),
   noacl: set('acl', false),
   noatime: set('atime', 'noatime'),
@@ -130,8 +132,8 @@ const IGNORED = new Set([
   ),
   ...'silent loud mand nomand iversion noiversion i_version diratime nodiratime lazytime nolazytime comment'.split(' '),
   ...'uhelper helper symfollow'.split(' '),
-  // FUSE: permissions are always checked by the kernel; nothing else changes the image, so kernel caches stay right
-  ...'default_permissions kernel_cache auto_cache no_default_opts nonempty big_writes large_read async_read'.split(' '),
+  // FUSE: nothing else changes the image, so kernel caches stay right
+  ...'kernel_cache auto_cache no_default_opts nonempty big_writes large_read async_read'.split(' '),
   ...'splice_read splice_write splice_move atomic_o_trunc max_read max_write max_readahead blkdev blksize'.split(' '),
   ...'entry_timeout attr_timeout negative_timeout fuse2fs_debug'.split(' '),
   // ext4: defaults, or hints to an allocator and a log that work differently
@@ -221,6 +223,7 @@ export function parseMountOptions(lists: readonly string[], { sloppy = false } =
     atime: 'relatime',
     offsetBytes: 0,
     allowOther: false,
+    defaultPermissions: false,
     acl: true,
     subtype: 'ext4d',
     vfs: [],

@@ -7,7 +7,7 @@ import { FileDevice } from '../block/file-device.js';
 import { FsError } from '../errors.js';
 import { Filesystem } from '../ext4/filesystem.js';
 import type { OpenReport } from '../ext4/open.js';
-import { MountError, mountFuse, requestUnmount, tuneBackingDevice } from '../fuse/mount.js';
+import { MountError, mountFuse, permissionsAreChecked, requestUnmount, tuneBackingDevice } from '../fuse/mount.js';
 import { Rehearsal } from '../fuse/rehearsal.js';
 import { Session } from '../fuse/session.js';
 import { requireNative } from '../native.js';
@@ -112,6 +112,7 @@ export async function serve(
       device: fs.volume.device,
       blockSize: fs.volume.geometry.blockSize,
       acl: options.acl,
+      permissionsChecked: permissionsAreChecked({ allowOther: othersMayEnter(options) }),
       writeback: !fs.readOnly,
       log: (line) => teller.tell(line, LOG_ERR),
       onBegin() {
@@ -178,6 +179,15 @@ function recoveryLines({ log, orphans }: OpenReport): string[] {
   return lines;
 }
 
+/**
+ * As for any FUSE filesystem only the one who mounts may enter, unless told otherwise. Root tells it with a wish for
+ * permission checks as well, which would mean nothing to root alone; and whoever called sudo means to enter.
+ */
+function othersMayEnter(options: MountOptions): boolean {
+  if (options.allowOther || process.geteuid?.() !== 0) return options.allowOther;
+  return options.defaultPermissions || process.env.SUDO_UID !== undefined;
+}
+
 function mount(source: string, mountpoint: string, device: FileDevice, fs: Filesystem, options: MountOptions): number {
   const asRoot = process.geteuid?.() === 0;
   const blkdev = device.isBlockDevice && asRoot;
@@ -196,7 +206,7 @@ function mount(source: string, mountpoint: string, device: FileDevice, fs: Files
         nodev: word('nodev'),
         noexec: word('noexec'),
         noatime: options.atime === 'noatime',
-        allowOther: options.allowOther,
+        allowOther: othersMayEnter(options),
         subtype: options.subtype,
         fsname: options.fsname,
       },

@@ -19,6 +19,7 @@ const FINAL_CREDITS = 12;
 export function evict(vol: Volume, ino: Ino): void {
   discardReservation(vol, ino);
   vol.journal.run(FINAL_CREDITS * 3, (handle) => {
+    handle.ensureCredits(FINAL_CREDITS * 3);
     const inode = Inode.get(vol, ino);
     if (inode.linksCount > 0) return;
     if (inode.usesExtents) removeRange(handle, inode, 0, EXT_MAX_BLOCKS);
@@ -27,5 +28,12 @@ export function evict(vol: Volume, ino: Ino): void {
     freeXattrBlock(handle, last);
     removeOrphan(handle, last);
     freeInode(handle, vol, last);
+  });
+}
+
+/** Several at once: small files share their bitmaps, descriptors and table blocks, which are then joined once. */
+export function evictAll(vol: Volume, inos: readonly Ino[]): void {
+  vol.journal.run(FINAL_CREDITS * 3, () => {
+    for (const ino of inos) evict(vol, ino);
   });
 }

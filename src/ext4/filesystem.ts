@@ -5,7 +5,7 @@
 import type { BlockDevice } from '../block/device.js';
 import { CorruptionError, FsError } from '../errors.js';
 import { readDirectory } from './dir.js';
-import { evict } from './evict.js';
+import { evictAll } from './evict.js';
 import { fallocate, seekDataHole } from './fallocate.js';
 import { EXT4_ERRORS_CONTINUE, EXT4_ERRORS_PANIC, EXT4_ERRORS_RO, SUPERBLOCK } from './format/superblock.js';
 import { type Ino, Inode } from './inode.js';
@@ -186,10 +186,10 @@ export class Filesystem {
   isUnlinked(ino: Ino): boolean {
     return Inode.get(this.volume, ino).linksCount === 0;
   }
-  /** The last user of an unlinked inode has let go: its blocks and itself become free. */
-  evict(ino: Ino): void {
-    // Read-only meanwhile: it stays on the orphan list, and the next mount frees it.
-    if (!this.volume.readOnly) evict(this.volume, ino);
+  /** The last user of these unlinked inodes has let go: they and their blocks become free. */
+  evict(inos: readonly Ino[]): void {
+    // Read-only meanwhile: they stay on the orphan list, and the next mount frees them.
+    if (!this.volume.readOnly) evictAll(this.volume, inos);
   }
 
   /** Null: there is no such attribute. */

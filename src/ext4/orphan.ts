@@ -23,8 +23,8 @@ export interface OrphanReport {
 class Orphans {
   private readonly vol: Volume;
   private readonly file: OrphanFile | null;
-  /** The chain from its head on; null when it has to be read again. */
-  private chain: Ino[] | null = null;
+  /** The inodes of the chain, each with the one before it, 0 for the head; null when it has to be read again. */
+  private chain: Map<Ino, Ino | 0> | null = null;
 
   constructor(vol: Volume) {
     this.vol = vol;
@@ -32,7 +32,7 @@ class Orphans {
   }
 
   get all(): Ino[] {
-    return [...this.chained, ...(this.file?.inodes ?? [])];
+    return [...chainedOrphans(this.vol), ...(this.file?.inodes ?? [])];
   }
 
   get fileIsEmpty(): boolean {
@@ -41,12 +41,14 @@ class Orphans {
 
   add(handle: Handle, inode: Inode): void {
     const { ino } = inode;
-    if (this.file?.has(ino) || this.chained.includes(ino)) return;
+    const { before } = this;
+    if (this.file?.has(ino) || before.has(ino)) return;
     if (this.file?.add(handle, ino)) return;
-    const head = this.chained[0] ?? 0;
+    const { head } = this;
     inode.edit(handle).setDtime(head);
     this.setHead(handle, ino);
-    this.chained.unshift(ino);
+    before.set(ino, 0);
+    if (head !== 0) before.set(head, ino);
     this.forgetOnRollback(handle);
   }
 
@@ -56,28 +58,34 @@ class Orphans {
       this.file.remove(handle, ino);
       return;
     }
-    const at = this.chained.indexOf(ino);
-    if (at < 0) return;
-    const next = this.chained[at + 1] ?? 0;
-    if (at === 0) this.setHead(handle, next);
-    else
-      Inode.load(this.vol, this.chained[at - 1])
-        .edit(handle)
-        .setDtime(next);
+    const { before } = this;
+    const previous = before.get(ino);
+    if (previous === undefined) return;
+    const next = inode.nextOrphan;
+    if (previous === 0) this.setHead(handle, next);
+    else Inode.load(this.vol, previous).edit(handle).setDtime(next);
     inode.edit(handle).setDtime(0);
-    this.chained.splice(at, 1);
+    before.delete(ino);
+    if (next !== 0) before.set(next, previous);
     this.forgetOnRollback(handle);
   }
 
   /** A chain that cannot be followed is cut off, as the kernel does: e2fsck finds what is lost. */
   cutChain(): void {
     this.vol.journal.run(1, (handle) => this.setHead(handle, 0));
-    this.chain = [];
+    this.chain = new Map();
   }
 
-  private get chained(): Ino[] {
-    this.chain ??= chainedOrphans(this.vol);
+  private get before(): Map<Ino, Ino | 0> {
+    if (this.chain === null) {
+      const inodes = chainedOrphans(this.vol);
+      this.chain = new Map(inodes.map((ino, i) => [ino, i === 0 ? 0 : inodes[i - 1]]));
+    }
     return this.chain;
+  }
+
+  private get head(): Ino | 0 {
+    return SUPERBLOCK.s_last_orphan.get(this.vol.superblock().view, this.vol.geometry.superblockOffset);
   }
 
   private forgetOnRollback(handle: Handle): void {

@@ -8,8 +8,10 @@ import type { ReplyWriter } from './reply.js';
 import type { Request } from './request.js';
 
 export interface SessionSettings {
-  /** Access control lists: the kernel checks them, and new files inherit defaults. */
+  /** Access control lists are kept in step with modes, and new files inherit defaults. */
   readonly acl: boolean;
+  /** The kernel checks permissions, and so the lists. */
+  readonly permissionsChecked: boolean;
   /** Let the kernel gather writes in its page cache. */
   readonly writeback: boolean;
 }

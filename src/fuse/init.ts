@@ -72,7 +72,9 @@ function wantedFlags(settings: SessionSettings): number {
     FUSE_INIT_EXT;
   if (settings.writeback) flags |= FUSE_WRITEBACK_CACHE;
   // Default ACLs replace the umask: it must reach us unapplied.
-  if (settings.acl) flags |= FUSE_POSIX_ACL | FUSE_DONT_MASK;
+  if (settings.acl) flags |= FUSE_DONT_MASK;
+  // This would make the kernel check permissions in any case.
+  if (settings.acl && settings.permissionsChecked) flags |= FUSE_POSIX_ACL;
   return flags;
 }
 
@@ -110,7 +112,7 @@ export function init(context: Context, request: Request): void {
   context.negotiated = {
     minor: Math.min(minor, FUSE_KERNEL_MINOR_VERSION),
     writeback: (flags & FUSE_WRITEBACK_CACHE) !== 0,
-    acl: (flags & FUSE_POSIX_ACL) !== 0,
+    acl: context.settings.acl,
     setxattrExt: (flags & FUSE_SETXATTR_EXT) !== 0,
     noOpendir: (offered & FUSE_NO_OPENDIR_SUPPORT) !== 0,
   };

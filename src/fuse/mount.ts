@@ -11,7 +11,10 @@ export interface MountOptions {
   readonly nodev?: boolean;
   readonly noexec?: boolean;
   readonly noatime?: boolean;
-  /** Let other users in; permissions are checked in any case. Always on for root. */
+  /**
+   * Let other users in. Then, and for anyone but root, the kernel checks permissions. Root alone would pass every check,
+   * and each check after a change of a directory costs a request.
+   */
   readonly allowOther?: boolean;
   /** Shown as the type, `fuse.SUBTYPE`. Default ext4d. */
   readonly subtype?: string;
@@ -48,6 +51,9 @@ export class MountError extends Error {
 
 const isRoot = () => process.geteuid?.() === 0;
 
+/** Whether the kernel will check permissions on a mount with these options. */
+export const permissionsAreChecked = (options: MountOptions) => !isRoot() || options.allowOther === true;
+
 /**
  * Mounts and returns the connection, non-blocking, for `Session`. Throws {@link MountError}. For a block device the
  * caller gives up its claim first (`FileDevice.releaseClaim`): fuseblk takes it over.
@@ -83,8 +89,8 @@ function mountAsRoot(request: MountRequest, mountpoint: string, rootmode: number
   if (fd < 0) throw new MountError(explainOpenFuse(-fd));
   const subtype = options.subtype ?? 'ext4d';
   const type = `${request.blkdev ? 'fuseblk' : 'fuse'}.${subtype}`;
-  const data = [`fd=${fd}`, `rootmode=${rootmode.toString(8)}`, 'user_id=0', 'group_id=0', 'default_permissions'];
-  data.push('allow_other');
+  const data = [`fd=${fd}`, `rootmode=${rootmode.toString(8)}`, 'user_id=0', 'group_id=0'];
+  if (options.allowOther) data.push('default_permissions', 'allow_other');
   // The kernel's block layer works in pages at most.
   if (request.blkdev) data.push(`blksize=${Math.min(request.blksize, 4096)}`);
   let flags = 0;

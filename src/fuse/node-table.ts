@@ -51,14 +51,13 @@ export class NodeTable {
     this.unlinked.delete(ino);
   }
 
-  /** The next inode to evict, or 0. */
-  takeDoomed(): Ino | 0 {
-    return this.doomed.pop() ?? 0;
+  get anyDoomed(): boolean {
+    return this.doomed.length > 0;
   }
 
-  /** Not now: it will be offered again. */
-  putBack(ino: Ino): void {
-    this.doomed.push(ino);
+  /** Up to `count` inodes to evict, which are then forgotten here. */
+  takeDoomed(count: number): Ino[] {
+    return this.doomed.splice(0, count);
   }
 
   /** The kernel is gone, and everything it held with it. */

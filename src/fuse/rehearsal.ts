@@ -108,9 +108,12 @@ export class Rehearsal {
       (view) => RENAME2_IN.newdir.set(view, ARGS, directory),
       `${name}\0${name}.new`,
     );
-    // Most stay, so that the directory grows an index.
-    if (round % 4 !== 0) return;
+    // Every other one stays, so that the directory grows an index.
+    if (round % 2 !== 0) return;
     this.send(Opcode.UNLINK, directory, 0, undefined, `${name}.new`);
+    this.send(Opcode.SETATTR, node, SETATTR_IN.SIZE, (view) =>
+      SETATTR_IN.valid.set(view, ARGS, FATTR_MTIME | FATTR_CTIME),
+    );
     this.send(Opcode.FORGET, node, FORGET_IN.SIZE, (view) => FORGET_IN.nlookup.set(view, ARGS, 2));
   }
 

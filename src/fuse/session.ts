@@ -25,6 +25,8 @@ const REQUESTS_PER_TURN = 64;
 const TURN_MS = 2;
 /** Request buffers, 1 MiB each, made when first needed: so many large writes can be under way. */
 const MAX_SLOTS = 16;
+/** Inodes freed in one step of the journal. */
+const EVICTED_TOGETHER = 32;
 /** A waiting request up to this size gives its buffer back and waits as a copy. */
 const COPY_BYTES = 64 << 10;
 
@@ -78,7 +80,11 @@ export class Session implements Context {
     this.fuseFd = options.fuseFd;
     this.blockSize = options.blockSize;
     this.log = options.log ?? (() => {});
-    this.settings = { acl: options.acl ?? false, writeback: options.writeback ?? true };
+    this.settings = {
+      acl: options.acl ?? false,
+      permissionsChecked: options.permissionsChecked ?? true,
+      writeback: options.writeback ?? true,
+    };
     this.reply = new ReplyWriter(this.native, options.fuseFd, MAX_WRITE);
     this.data = new DataPath(this.native, options.fuseFd, options.device, options.blockSize);
     this.errors = new ErrorTranslator(options.fs, this.log);
@@ -235,25 +241,26 @@ export class Session implements Context {
 
   /** Frees inodes that nobody can reach any more, as far as the log takes it. */
   private evictDoomed(): void {
-    for (let ino = this.nodes.takeDoomed(); ino !== 0; ino = this.nodes.takeDoomed()) {
+    while (this.nodes.anyDoomed) {
       if (this.fs.needsThrottle()) {
-        this.nodes.putBack(ino);
         this.askReady();
         return;
       }
-      this.evict(ino);
+      this.evict(this.nodes.takeDoomed(EVICTED_TOGETHER));
     }
   }
 
-  private evict(ino: Ino): void {
-    if (this.data.inFlight(ino)) {
-      this.data.flights.whenDrained(ino, () => this.evict(ino));
-      return;
+  private evict(inos: Ino[]): void {
+    const idle = inos.filter((ino) => !this.data.inFlight(ino));
+    for (const ino of inos) {
+      if (this.data.inFlight(ino)) this.data.flights.whenDrained(ino, () => this.evict([ino]));
     }
     try {
-      this.fs.evict(ino);
+      if (idle.length > 0) this.fs.evict(idle);
     } catch (error) {
-      this.errors.errno(error, Opcode.FORGET);
+      // One of them is corrupt: it stays where it is, for e2fsck to find, and the others go.
+      if (idle.length > 1) for (const ino of idle) this.evict([ino]);
+      else this.errors.errno(error, Opcode.FORGET);
     }
   }
 
@@ -294,7 +301,7 @@ export class Session implements Context {
     this.throttled = [];
     this.data.flights.whenIdle(() => {
       this.nodes.dropAll();
-      for (let ino = this.nodes.takeDoomed(); ino !== 0; ino = this.nodes.takeDoomed()) this.evict(ino);
+      while (this.nodes.anyDoomed) this.evict(this.nodes.takeDoomed(EVICTED_TOGETHER));
       this.fs.close((error) => {
         if (error !== null) this.log(`closing the filesystem: ${error.message}`);
         this.closeError = error;

@@ -119,7 +119,7 @@ class Workload {
           this.promised.delete(name);
           const isDirectory = (fs.stat(ino).mode & 0o170000) === 0o040000;
           const gone = isDirectory ? fs.rmdir(ROOT, encode(name)) : fs.unlink(ROOT, encode(name));
-          if (isDirectory || fs.isUnlinked(gone)) fs.evict(gone);
+          if (isDirectory || fs.isUnlinked(gone)) fs.evict([gone]);
         }
         break;
       case 'rename':
@@ -127,7 +127,7 @@ class Workload {
           this.promised.delete(name);
           this.promised.delete(`f${step.to}`);
           const { replaced } = fs.rename(ROOT, encode(name), ROOT, encode(`f${step.to}`), 0, CRED);
-          if (replaced !== 0 && fs.isUnlinked(replaced)) fs.evict(replaced);
+          if (replaced !== 0 && fs.isUnlinked(replaced)) fs.evict([replaced]);
         }
         break;
       case 'mkdir':

@@ -224,9 +224,9 @@ export class FakeFs implements Engine {
   isUnlinked(ino: number): boolean {
     return this.node(ino).nlink <= 0;
   }
-  evict(ino: number): void {
-    this.evicted.push(ino);
-    this.nodes.delete(ino);
+  evict(inos: readonly number[]): void {
+    this.evicted.push(...inos);
+    for (const ino of inos) this.nodes.delete(ino);
   }
 
   getxattr(ino: number, name: Uint8Array): Uint8Array | null {
