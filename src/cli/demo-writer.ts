@@ -83,11 +83,28 @@ async function comeAndGo(mountpoint: string): Promise<void> {
   await syncDirectory(mountpoint);
 }
 
-/**
- * Several writers at once, until the filesystem fails under them. Resolves to the number of files that were being written
- * then; their fate is open, as on any disk.
- */
-export async function writeUntilKilled(mountpoint: string, ledger: Ledger): Promise<number> {
+export interface Writers {
+  /** Resolves when the filesystem has failed under all of them, to the number of files that were being written then. */
+  readonly done: Promise<number>;
+  /** Resolves when a directory has come and gone once more, and its end is durable. */
+  cameAndWent(): Promise<void>;
+}
+
+/** Several writers at once, until the filesystem fails under them. What they had not synced may be lost, as on any disk. */
+export function startWriters(mountpoint: string, ledger: Ledger): Writers {
+  let waiting: (() => void)[] = [];
+  const cycle = async () => {
+    await comeAndGo(mountpoint);
+    for (const tell of waiting.splice(0)) tell();
+  };
+  const done = writeUntilKilled(mountpoint, ledger, cycle).finally(() => {
+    for (const tell of waiting) tell();
+    waiting = [];
+  });
+  return { done, cameAndWent: () => new Promise((tell) => waiting.push(tell)) };
+}
+
+async function writeUntilKilled(mountpoint: string, ledger: Ledger, cycle: () => Promise<void>): Promise<number> {
   let unfinished = 0;
   const until = async (work: (i: number) => Promise<void>) => {
     try {
@@ -117,12 +134,6 @@ export async function writeUntilKilled(mountpoint: string, ledger: Ledger): Prom
     until(async (i) => {
       await writeFile(join(mountpoint, `unsynced-${i % 50}`), randomBytes(50_000), false);
     });
-  await Promise.all([
-    newFiles('writer-a'),
-    newFiles('writer-b'),
-    replaced(),
-    neverSynced(),
-    until(() => comeAndGo(mountpoint)),
-  ]);
+  await Promise.all([newFiles('writer-a'), newFiles('writer-b'), replaced(), neverSynced(), until(cycle)]);
   return unfinished;
 }

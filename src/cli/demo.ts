@@ -7,13 +7,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { summariseLog } from './demo-log.js';
 import { DemoServer, PROGRAM, runTool } from './demo-server.js';
-import { Ledger, writeLetters, writeUntilKilled } from './demo-writer.js';
+import { Ledger, startWriters, writeLetters } from './demo-writer.js';
 import { checkFuse, checkNative, onPath } from './mount-checks.js';
 import { CommandError, report } from './report.js';
 
 const IMAGE_SIZE = '512M';
 /** How long the last writers work before the server is killed. */
 const WRITE_MS = 700;
+const MOST_WRITE_MS = 5000;
 
 const say = (line = '') => process.stdout.write(`${line}\n`);
 let step = 0;
@@ -70,8 +71,10 @@ async function story(server: DemoServer): Promise<number> {
   const { image, mountpoint } = server;
 
   heading('An ext4 image, made by mke2fs as it makes them by default');
-  runTool('mke2fs', ['-q', '-F', '-t', 'ext4', '-b', '4096', image, IMAGE_SIZE]);
-  detail(`mke2fs -t ext4 ${image} ${IMAGE_SIZE}`);
+  // Without it the root directory of the new filesystem would be root's, and closed to anyone else.
+  const owner = process.geteuid?.() === 0 ? [] : ['-E', `root_owner=${process.geteuid?.()}:${process.getegid?.()}`];
+  runTool('mke2fs', ['-q', '-F', '-t', 'ext4', '-b', '4096', ...owner, image, IMAGE_SIZE]);
+  detail(['mke2fs -t ext4', ...owner, image, IMAGE_SIZE].join(' '));
 
   heading('Mounted by ext4d, and written to');
   await server.start();
@@ -81,10 +84,11 @@ async function story(server: DemoServer): Promise<number> {
   detail(`${ledger.size} files written, each fsynced together with its directory`);
 
   heading('The server is killed with SIGKILL, in the middle of more writing');
-  const writing = writeUntilKilled(mountpoint, ledger);
+  const writers = startWriters(mountpoint, ledger);
   await new Promise((done) => setTimeout(done, WRITE_MS));
+  await Promise.race([writers.cameAndWent(), new Promise((done) => setTimeout(done, MOST_WRITE_MS))]);
   await server.kill();
-  const unfinished = await writing;
+  const unfinished = await writers.done;
   detail(
     'meanwhile a directory of long names came and went: the log revokes its blocks, so that replay leaves them alone',
   );

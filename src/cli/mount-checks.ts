@@ -95,7 +95,7 @@ export function checkFuse(): void {
     const next =
       errnoOf(error) === 'ENOENT'
         ? 'there is no /dev/fuse: as root: modprobe fuse; in a container: --device /dev/fuse --cap-add SYS_ADMIN'
-        : '/dev/fuse may not be opened by this user';
+        : '/dev/fuse may not be opened by this user: run as root, or let users in (as root): chmod 666 /dev/fuse';
     throw new CommandError(next, MountExit.SYSTEM);
   }
   if (process.geteuid?.() !== 0 && !onPath('fusermount3')) {

@@ -31,7 +31,8 @@ export function explain(error: unknown, image: string): Failure | null {
   if (error instanceof CorruptionError) return failure(`${image}: ${error.message}${adviceOnCorruption(error, image)}`);
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';
   if (error instanceof FsError || (error instanceof Error && 'syscall' in error)) {
-    return explainErrno(code, error.message, image);
+    const path = 'path' in error && typeof error.path === 'string' ? error.path : '';
+    return explainErrno(code, error.message, image === '' ? path : image);
   }
   return null;
 }
@@ -53,7 +54,10 @@ function explainErrno(code: string, message: string, image: string): Failure {
       return failure(`${image}: is a directory, not an image`);
     case 'EACCES':
     case 'EPERM':
-      return { line: `${image}: permission denied; nothing was changed`, exitCode: MountExit.USAGE };
+      return {
+        line: `${image}: permission denied; nothing was changed: check its owner and mode (ls -l)`,
+        exitCode: MountExit.USAGE,
+      };
     case 'EROFS':
       return failure(`${image}: cannot be written: mount it read-only (-o ro)`);
     case 'EBUSY':
