@@ -3,10 +3,20 @@
  * memory, and the medians' ratios. `npm run bench [-- --rounds N] [--size MiB]`. Root, and fuse2fs installed.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { WORKLOADS } from './workloads.js';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
@@ -40,8 +50,7 @@ const SERVERS: Server[] = [
       sh('fuse2fs', '-o', 'fakeroot', image, directory);
       return () => {
         sh('umount', directory);
-        while (spawnSync('fuser', ['-s', image]).status === 0)
-          Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
+        waitForEndOf('fuse2fs', image);
       };
     },
   },
@@ -59,9 +68,35 @@ function median(values: number[]): number {
   return sorted[Math.floor(sorted.length / 2)];
 }
 
-function option(name: string, otherwise: number): number {
-  const at = process.argv.indexOf(`--${name}`);
-  return at < 0 ? otherwise : Number(process.argv[at + 1]);
+/** What the workloads need: half a gigabyte of one file, and small ones. */
+const LEAST_MIB = 1024;
+
+function options(): { rounds: number; sizeMiB: number } {
+  try {
+    const { values } = parseArgs({ options: { rounds: { type: 'string' }, size: { type: 'string' } } });
+    const rounds = Number(values.rounds ?? 3);
+    const sizeMiB = Number(values.size ?? 3072);
+    if (rounds >= 1 && sizeMiB >= LEAST_MIB) return { rounds, sizeMiB };
+  } catch {
+    // Told below.
+  }
+  process.stderr.write(`usage: npm run bench [-- --rounds N] [--size MiB]   (at least ${LEAST_MIB} MiB, in memory)\n`);
+  process.exit(1);
+}
+
+/** A plain umount returns before a FUSE server has written everything back. */
+function waitForEndOf(program: string, image: string): void {
+  const running = () =>
+    readdirSync('/proc').some((pid) => {
+      if (!/^\d+$/.test(pid)) return false;
+      try {
+        const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+        return words[0].endsWith(program) && words.includes(image);
+      } catch {
+        return false;
+      }
+    });
+  while (running()) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
 }
 
 function runServer(
@@ -96,8 +131,7 @@ function main(): void {
     process.stderr.write('bench: the kernel mount and dropping caches need root\n');
     process.exit(1);
   }
-  const rounds = option('rounds', 3);
-  const sizeMiB = option('size', 3072);
+  const { rounds, sizeMiB } = options();
   const servers = SERVERS.filter((server) => server.name !== 'fuse2fs' || existsSync('/usr/bin/fuse2fs'));
   const scratch = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'ext4d-bench-'));
   const results = new Map<string, number[]>();
