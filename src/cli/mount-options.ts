@@ -83,6 +83,8 @@ const PLAIN: Record<string, Apply> = {
 };
 for (const word of Object.keys(VFS_OPPOSITES)) PLAIN[word] = (options) => vfs(options, word);
 
+const UNIT_BYTES: Record<string, number> = { k: 1 << 10, m: 1 << 20, g: 1 << 30 };
+
 /** Words with a value. */
 const VALUED: Record<string, Apply> = {
   data: (_options, value) => {
@@ -107,7 +109,7 @@ const VALUED: Record<string, Apply> = {
   },
   cache_size: (options, value) => {
     const [, number, unit] = /^(\d+)([kmg]?)$/i.exec(value) ?? [];
-    const bytes = Number(number) * { '': 1, k: 1 << 10, m: 1 << 20, g: 1 << 30 }[(unit ?? '').toLowerCase() as '']!;
+    const bytes = Number(number) * (UNIT_BYTES[unit?.toLowerCase()] ?? 1);
     if (!(bytes >= 1 << 20 && bytes <= 2 ** 36)) {
       throw new OptionError(`cache_size=${value}: a size from 1m to 64g is expected`);
     }

@@ -125,14 +125,18 @@ function buildVolume(device: BlockDevice, geometry: Geometry, readOnly: boolean,
   const env = options.env ?? realEnvironment;
   const cache = new BlockCache(device, geometry.blockSize, options.cacheBytes);
   let volume: Volume | null = null;
+  const opened = (): Volume => {
+    if (volume === null) throw new Error('the journal is used before the volume is complete');
+    return volume;
+  };
   const hooks: JournalHooks = {
     monotonicMs: env.monotonicMs,
     now: env.now,
     schedule: env.schedule,
-    beforeFirstCommit: () => markInUse(volume!),
-    committed: (tid) => volume!.forgetChangesUpTo(tid),
+    beforeFirstCommit: () => markInUse(opened()),
+    committed: (tid) => opened().forgetChangesUpTo(tid),
     aborted(error) {
-      volume!.readOnly = true;
+      opened().readOnly = true;
       options.onAbort?.(error);
     },
   };

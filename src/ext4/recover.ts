@@ -177,21 +177,22 @@ function writeHome(source: LogSource, info: RecoveryInfo, home: SuperblockAtHome
   const { device, superblock, blockMap } = source;
   const { blockSize } = superblock;
   const superblockBlock = Math.floor(SUPERBLOCK_OFFSET / blockSize);
-  const blocks = [...info.blocks.keys()].sort((a, b) => a - b);
+  const copies = [...info.blocks].sort(([a], [b]) => a - b);
   const buffer = new Uint8Array(Math.max(blockSize, MAX_WRITE_BYTES));
-  for (let i = 0; i < blocks.length; ) {
+  for (let i = 0; i < copies.length; ) {
+    const [start] = copies[i];
     let run = 0;
     do {
-      const { logBlock, escaped } = info.blocks.get(blocks[i + run])!;
+      const [nr, { logBlock, escaped }] = copies[i + run];
       const bytes = buffer.subarray(run * blockSize, (run + 1) * blockSize);
       device.read(blockMap[logBlock] * blockSize, bytes);
       if (escaped) ownView(bytes).setUint32(0, JBD2_MAGIC, false);
-      if (blocks[i + run] === superblockBlock) home.keepMarks(bytes);
+      if (nr === superblockBlock) home.keepMarks(bytes);
       run++;
-    } while (i + run < blocks.length && blocks[i + run] === blocks[i] + run && (run + 1) * blockSize <= buffer.length);
-    device.write(blocks[i] * blockSize, buffer.subarray(0, run * blockSize));
+    } while (copies[i + run]?.[0] === start + run && (run + 1) * blockSize <= buffer.length);
+    device.write(start * blockSize, buffer.subarray(0, run * blockSize));
     i += run;
-    options.progress?.('replaying the log', i, blocks.length);
+    options.progress?.('replaying the log', i, copies.length);
   }
   device.flush();
 }

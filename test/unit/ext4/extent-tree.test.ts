@@ -60,8 +60,10 @@ function exercise(vol: Volume, seed: number, steps: number): void {
       for (let i = 0; i < run.count; i++) model[lblk + i] = { pblk: run.start + i, unwritten };
     } else if (choice < 8) {
       vol.journal.run(EXTENT_CREDITS, (handle) => convertUnwritten(handle, Inode.get(vol, INO), lblk, end - lblk, -1));
-      for (let i = lblk; i < end; i++)
-        if (model[i] !== undefined) model[i] = { pblk: model[i]!.pblk, unwritten: false };
+      for (let i = lblk; i < end; i++) {
+        const block = model[i];
+        if (block !== undefined) model[i] = { pblk: block.pblk, unwritten: false };
+      }
     } else {
       const wide = random(20) === 0 ? Math.min(LBLKS, lblk + 500) : end;
       vol.journal.run(EXTENT_CREDITS, (handle) => removeRange(handle, Inode.get(vol, INO), lblk, wide));
