@@ -16,6 +16,7 @@ import { FsError } from '../errors.js';
 import type { BlockCache, CachedBlock } from './block-cache.js';
 import { planCheckpoint } from './checkpoint.js';
 import { logBlocksFor, sealTransaction } from './commit.js';
+import { FileData } from './file-data.js';
 import { Handle } from './handle.js';
 import type { Log } from './log.js';
 import { type Tid, tidGeq, tidGt, tidNext } from './tid.js';
@@ -44,11 +45,6 @@ export interface JournalOptions {
   readonly commitIntervalMs: number;
   /** Metadata not yet home that is kept in memory before a checkpoint begins. */
   readonly checkpointBytes?: number;
-}
-
-interface Waiter {
-  readonly dataVersion: number;
-  readonly tell: (error: FsError | null) => void;
 }
 
 /** jbd2's JBD2_DEFAULT share of the log for one transaction. */
@@ -84,19 +80,11 @@ export class Journal {
   /** The log and the superblocks say so: there may be something to replay. */
   private begun = false;
   private readonly spareCopies: Uint8Array[] = [];
-
-  /** Data I/O under way, by the number of the seal it started after. */
-  private readonly dataInFlight = new Map<number, number>();
-  private seals = 0;
-  private readonly deferredActions: { seal: number; checkpoint: IoJob | null; actions: (() => void)[] }[] = [];
-  /** Counts data writes; what of them a flush has covered. */
-  private dataVersion = 0;
-  private flushedVersion = 0;
-  private flushJob: IoJob | null = null;
-  private readonly flushWaiters: Waiter[] = [];
+  private readonly data: FileData;
 
   constructor(log: Log, cache: BlockCache, hooks: JournalHooks, options: JournalOptions) {
     this.log = log;
+    this.data = new FileData(log.device);
     this.cache = cache;
     this.hooks = hooks;
     this.commitIntervalMs = options.commitIntervalMs;
@@ -175,36 +163,29 @@ export class Journal {
 
   /** Calls back once every data write noted so far is durable. Never inside the call. */
   whenDataFlushed(tell: (error: FsError | null) => void): void {
-    if (this.flushedVersion >= this.dataVersion) {
-      const { failure } = this;
-      queueMicrotask(() => tell(failure));
-      return;
-    }
-    this.flushWaiters.push({ dataVersion: this.dataVersion, tell });
-    this.startFlush();
+    const { failure } = this;
+    if (this.data.isFlushed) queueMicrotask(() => tell(failure));
+    else this.data.whenFlushed(tell);
   }
 
   /** File data was written to the device: the next fsync has something to flush. */
   noteDataWrite(): void {
-    this.dataVersion++;
+    this.data.noteWrite();
   }
 
   /** Data I/O that runs beside the engine begins; blocks freed from now on are not reused before {@link dataFinished}. */
   dataStarted(): number {
-    this.dataInFlight.set(this.seals, (this.dataInFlight.get(this.seals) ?? 0) + 1);
-    return this.seals;
+    return this.data.started();
   }
 
   dataFinished(token: number): void {
-    const left = (this.dataInFlight.get(token) ?? 1) - 1;
-    if (left > 0) this.dataInFlight.set(token, left);
-    else this.dataInFlight.delete(token);
-    this.runDeferredActions();
+    this.data.finished(token);
+    this.data.runDeferred(this.checkpointJob);
   }
 
   /** No data I/O is under way beside the engine. */
   get dataIdle(): boolean {
-    return this.dataInFlight.size === 0;
+    return this.data.idle;
   }
 
   /** Seals the running transaction and writes it to the log in the background. */
@@ -287,7 +268,7 @@ export class Journal {
     for (const transaction of [this.running, this.sealed]) {
       if (transaction !== null) for (const tell of transaction.waiters.splice(0)) queueMicrotask(() => tell(error));
     }
-    for (const { tell } of this.flushWaiters.splice(0)) queueMicrotask(() => tell(error));
+    this.data.giveUp(error);
     this.tellReady();
     this.hooks.aborted(error);
   }
@@ -372,7 +353,7 @@ export class Journal {
 
   private submitCommit(transaction: Transaction): void {
     this.sealed = transaction;
-    this.seals++;
+    this.data.sealed();
     const steps: IoStep[] = [];
     if (!this.begun) {
       steps.push(...this.hooks.beforeFirstCommit());
@@ -382,7 +363,7 @@ export class Journal {
     }
     steps.push(...sealTransaction(this.log, transaction, this.hooks.now()));
     this.moveToCheckpoint(transaction);
-    const covered = this.dataVersion;
+    const covered = this.data.version;
     this.commitJob = this.log.device.submit(steps, (error) => {
       this.commitJob = null;
       if (this.failure !== null) {
@@ -391,7 +372,7 @@ export class Journal {
         this.abort(error);
         this.sealed = null;
       } else {
-        this.flushedVersion = Math.max(this.flushedVersion, covered);
+        this.data.covered(covered);
         this.finishCommit(transaction);
       }
     });
@@ -419,8 +400,8 @@ export class Journal {
     this.dropForgotten(transaction);
     transaction.blocks.clear();
     this.hooks.committed(transaction.tid);
-    this.deferActions(transaction);
-    this.runDeferredActions();
+    this.data.defer(transaction.onCommit, this.checkpointJob);
+    this.data.runDeferred(this.checkpointJob);
     for (const tell of transaction.waiters) tell(null);
     this.afterCommit();
   }
@@ -431,8 +412,8 @@ export class Journal {
     // The log must not miss a tid: replay would end at the gap.
     this.nextTid = transaction.tid;
     this.dropForgotten(transaction);
-    this.deferActions(transaction);
-    this.runDeferredActions();
+    this.data.defer(transaction.onCommit, this.checkpointJob);
+    this.data.runDeferred(this.checkpointJob);
     for (const tell of transaction.waiters) queueMicrotask(() => tell(null));
   }
 
@@ -461,7 +442,7 @@ export class Journal {
     this.checkpointJob = this.log.device.submit(plan.steps, (error) => {
       this.checkpointJob = null;
       if (this.failure !== null) return;
-      this.runDeferredActions();
+      this.data.runDeferred(this.checkpointJob);
       if (error !== null) {
         // The log keeps everything; the tail on disk is the old one or the new one, and both are right.
         this.checkpointFailures++;
@@ -504,39 +485,6 @@ export class Journal {
       this.cache.drop(block);
     }
     transaction.forgotten.clear();
-  }
-
-  private deferActions(transaction: Transaction): void {
-    this.deferredActions.push({ seal: this.seals, checkpoint: this.checkpointJob, actions: transaction.onCommit });
-  }
-
-  /**
-   * Actions of a commit wait for what may still touch blocks freed there: data I/O that began before its seal, and a
-   * checkpoint that began before it was durable and may be bringing those very blocks home.
-   */
-  private runDeferredActions(): void {
-    while (this.deferredActions.length > 0) {
-      const { seal, checkpoint, actions } = this.deferredActions[0];
-      if (checkpoint !== null && checkpoint === this.checkpointJob) return;
-      for (const started of this.dataInFlight.keys()) if (started < seal) return;
-      this.deferredActions.shift();
-      for (const action of actions) action();
-    }
-  }
-
-  private startFlush(): void {
-    if (this.flushJob !== null) return;
-    const covered = this.dataVersion;
-    this.flushJob = this.log.device.submit([{ kind: 'flush' }], (error) => {
-      this.flushJob = null;
-      if (error === null) this.flushedVersion = Math.max(this.flushedVersion, covered);
-      const waiters = this.flushWaiters.splice(0);
-      for (const waiter of waiters) {
-        if (error !== null || waiter.dataVersion <= this.flushedVersion) waiter.tell(error);
-        else this.flushWaiters.push(waiter);
-      }
-      if (this.flushWaiters.length > 0) this.startFlush();
-    });
   }
 
   private waitForCommit(): void {
