@@ -16,4 +16,9 @@ const { status, signal } = spawnSync(process.execPath, [join(root, 'bin', 'ext4d
   cwd,
   stdio: 'inherit',
 });
+const foreground = args.some((word) => word === '-f' || word === '-d' || word === '--foreground');
+if (args.length > 0 && status === 0 && !foreground) {
+  const places = args.filter((word, i) => !word.startsWith('-') && args[i - 1] !== '-o');
+  process.stdout.write(`mounted. When you are done: ${join(root, 'bin', 'ext4d')} umount ${places.at(-1)}\n`);
+}
 process.exit(status ?? 128 + constants.signals[signal]);
