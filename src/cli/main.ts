@@ -34,6 +34,11 @@ const COMMANDS: Record<string, Command> = {
     summary: 'show superblock, features, journal state and orphans',
     run: async (args) => (await import('./info.js')).runInfo(args),
   },
+  check: {
+    usage: 'check [--json] IMAGE',
+    summary: 'look for contradictions in an image; a dirty log is replayed in memory',
+    run: async (args) => (await import('./check.js')).runCheck(args),
+  },
   demo: {
     usage: 'demo',
     summary: 'make an image, kill its server in mid-write, and show that nothing fsynced is lost',

@@ -6,7 +6,7 @@
 import { crc32c } from '../codec/crc.js';
 import { type ReadBytes, type ReadView, readView } from '../codec/view.js';
 import { CorruptionError } from '../errors.js';
-import { I_BLOCK_BYTES } from './format/inode.js';
+import { EXT4_EA_INODE_FL, EXT4_INLINE_DATA_FL, I_BLOCK_BYTES } from './format/inode.js';
 import type { Inode } from './inode.js';
 
 export interface BlockVisitor {
@@ -22,6 +22,13 @@ const EXTENT_MAX_DEPTH = 5;
 /** ee_len above this is the length of an unwritten extent plus this. */
 const EXT_INIT_MAX_LEN = 0x8000;
 const DIRECT_BLOCKS = 12;
+
+/** False for what keeps something else in i_block: device numbers, a short symlink's target, inline data. */
+export function hasBlockMap(inode: Inode): boolean {
+  if (inode.hasFlag(EXT4_INLINE_DATA_FL)) return false;
+  if (inode.isSymlink) return inode.sizeBytes >= I_BLOCK_BYTES && !inode.hasFlag(EXT4_EA_INODE_FL);
+  return inode.isDirectory || inode.isRegular;
+}
 
 /** Throws CorruptionError for a tree that contradicts itself or leaves the filesystem. */
 export function walkInodeBlocks(inode: Inode, visitor: BlockVisitor): void {

@@ -5,10 +5,10 @@
 import { CorruptionError } from '../errors.js';
 import { INCOMPAT } from './features.js';
 import { EXT4_BG_INODE_UNINIT } from './format/group-desc.js';
-import { EXT4_EA_INODE_FL, EXT4_EXTENTS_FL, EXT4_INLINE_DATA_FL, I_BLOCK_BYTES } from './format/inode.js';
+import { EXT4_EXTENTS_FL } from './format/inode.js';
 import { GroupDescriptor } from './group.js';
 import { Inode } from './inode.js';
-import { walkInodeBlocks } from './inode-blocks.js';
+import { hasBlockMap, walkInodeBlocks } from './inode-blocks.js';
 import type { Volume } from './volume.js';
 
 /** What a block is; `group`, `inode` and `inodes` (first and last of an inode-table block) where they apply. */
@@ -132,13 +132,6 @@ class OwnerSearch {
       tree: (pblk) => this.claim(pblk, { what: treeBlock, inode: ino }),
     });
   }
-}
-
-/** False for what keeps something else in i_block: device numbers, a short symlink's target, inline data. */
-function hasBlockMap(inode: Inode): boolean {
-  if (inode.hasFlag(EXT4_INLINE_DATA_FL)) return false;
-  if (inode.isSymlink) return inode.sizeBytes >= I_BLOCK_BYTES && !inode.hasFlag(EXT4_EA_INODE_FL);
-  return inode.isDirectory || inode.isRegular;
 }
 
 /** Null if what `look` reads is corrupt: an inspection goes on with the rest. */

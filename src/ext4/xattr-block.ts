@@ -74,6 +74,11 @@ export function readBlockAttributes(vol: Volume, inode: Inode): Attribute[] {
   return decodeAttributes(block.view, block.bytes, areaOf(vol), `inode ${inode.ino}`);
 }
 
+/** How many inodes an attribute block says it belongs to. Throws CorruptionError. */
+export function xattrBlockReferences(vol: Volume, nr: number): number {
+  return XATTR_HEADER.h_refcount.get(vol.read(nr, xattrBlockKind(vol)).view, 0);
+}
+
 /** Makes the inode's block hold exactly these; without any it has none. Throws FsError ENOSPC. */
 export function writeBlockAttributes(
   handle: Handle,

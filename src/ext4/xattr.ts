@@ -11,7 +11,7 @@ import type { Volume } from './volume.js';
 import { fitsBlock, readBlockAttributes, writeBlockAttributes } from './xattr-block.js';
 import { type Area, type Attribute, decodeAttributes, encodeAttributes, encodedBytes } from './xattr-entries.js';
 
-export { freeXattrBlock } from './xattr-block.js';
+export { freeXattrBlock, xattrBlockReferences } from './xattr-block.js';
 
 export const XATTR_CREATE = 1;
 export const XATTR_REPLACE = 2;

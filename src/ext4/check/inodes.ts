@@ -1,0 +1,154 @@
+/** Every inode in use: that it is one, that its blocks are its own, and that its counts fit them. */
+import { testBit } from '../bitmap.js';
+import { GOOD_OLD_INODE_SIZE } from '../format/inode.js';
+import { GroupDescriptor } from '../group.js';
+import { type Ino, Inode } from '../inode.js';
+import { hasUninitInodes, readInodeBitmap } from '../inode-bitmap.js';
+import { hasBlockMap, walkInodeBlocks } from '../inode-blocks.js';
+import type { Volume } from '../volume.js';
+import { listXattrs, xattrBlockReferences } from '../xattr.js';
+import type { BlockMap } from './block-map.js';
+import type { Findings } from './findings.js';
+
+/** Inodes below the first ordinary one that mean something (ext4.h): bad blocks, resize, and those not made by default. */
+const RESIZE_INO = 7;
+/** Place of the double indirect block in i_block. */
+const DOUBLE_INDIRECT = 13;
+
+export interface InodeFacts {
+  readonly mode: number;
+  readonly links: number;
+  readonly isDirectory: boolean;
+}
+
+/** Looks at all inodes; returns those in use, by number. */
+export class InodeCheck {
+  readonly used = new Map<Ino, InodeFacts>();
+  freeInodes = 0;
+  private readonly vol: Volume;
+  private readonly blocks: BlockMap;
+  private readonly findings: Findings;
+  private readonly orphans: ReadonlySet<Ino>;
+  /** Inodes met that share an attribute block. */
+  private readonly xattrUsers = new Map<number, number>();
+
+  constructor(vol: Volume, blocks: BlockMap, findings: Findings, orphans: ReadonlySet<Ino>) {
+    this.vol = vol;
+    this.blocks = blocks;
+    this.findings = findings;
+    this.orphans = orphans;
+  }
+
+  run(): void {
+    for (let group = 0; group < this.vol.geometry.groupCount; group++) {
+      this.findings.collect(() => this.checkGroup(GroupDescriptor.get(this.vol, group)));
+    }
+    for (const [block, users] of this.xattrUsers) {
+      const references = this.findings.collect(() => xattrBlockReferences(this.vol, block));
+      if (references !== undefined && references !== users) {
+        this.findings.add('attribute block', `block ${block}`, `${references} references, ${users} inodes use it`);
+      }
+    }
+  }
+
+  private checkGroup(desc: GroupDescriptor): void {
+    const { inodesPerGroup, firstInode } = this.vol.geometry;
+    const place = `group ${desc.group}`;
+    let used = 0;
+    let directories = 0;
+    if (!hasUninitInodes(this.vol, desc)) {
+      const { view } = readInodeBitmap(this.vol, desc);
+      const written = inodesPerGroup - this.unusedInodes(desc);
+      for (let index = 0; index < inodesPerGroup; index++) {
+        if (!testBit(view, index)) continue;
+        used++;
+        const ino = desc.group * inodesPerGroup + index + 1;
+        if (index >= written) {
+          this.findings.add('inode bitmap', place, `inode ${ino} is in use behind bg_itable_unused`);
+          continue;
+        }
+        const facts = this.findings.collect(() => this.checkInode(ino, ino >= firstInode || ino === 2));
+        if (facts === undefined || facts === null) continue;
+        this.used.set(ino, facts);
+        if (facts.isDirectory) directories++;
+      }
+    }
+    this.freeInodes += inodesPerGroup - used;
+    const compare = (what: string, stored: number, found: number) => {
+      if (stored !== found) this.findings.add('group descriptor', place, `${stored} ${what}, found ${found}`);
+    };
+    compare('free inodes', desc.freeInodes, inodesPerGroup - used);
+    compare('directories', desc.usedDirs, directories);
+  }
+
+  /** Inodes at the end of the table that were never written. */
+  private unusedInodes(desc: GroupDescriptor): number {
+    const { metadataCsum, gdtCsum } = this.vol.geometry;
+    return metadataCsum || gdtCsum ? desc.itableUnused : 0;
+  }
+
+  /** Null for a reserved inode that is not in use. */
+  private checkInode(ino: Ino, ordinary: boolean): InodeFacts | null {
+    const inode = Inode.load(this.vol, ino);
+    const place = `inode ${ino}`;
+    if (inode.mode === 0) {
+      if (ordinary) this.findings.add('inode', place, 'marked in use, but it is empty');
+      return null;
+    }
+    const links = inode.linksCount;
+    if (links === 0 && !this.orphans.has(ino)) this.findings.add('inode', place, 'no links, and not an orphan');
+    if (links > 0 && inode.dtime !== 0 && !this.orphans.has(ino)) {
+      this.findings.add('inode', place, 'it has a time of deletion');
+    }
+    const blocks = ino === RESIZE_INO ? this.claimReserve(inode) : this.checkBlocks(inode);
+    if (blocks !== null && inode.sectors !== blocks * (this.vol.geometry.blockSize / 512)) {
+      this.findings.add('inode', place, `i_blocks is ${inode.sectors} sectors, found ${blocks} blocks`);
+    }
+    if (this.vol.geometry.inodeSize > GOOD_OLD_INODE_SIZE || inode.fileAcl !== 0) {
+      this.findings.collect(() => listXattrs(this.vol, ino));
+    }
+    return { mode: inode.mode, links, isDirectory: inode.isDirectory };
+  }
+
+  /** The resize inode maps the descriptors' reserve, which is claimed already, through one block of its own. */
+  private claimReserve(inode: Inode): null {
+    const top = inode.block.view.getUint32(inode.iBlockBase + 4 * DOUBLE_INDIRECT, true);
+    if (top !== 0) this.blocks.claim(top, 1, () => `inode ${inode.ino}`);
+    return null;
+  }
+
+  /** Blocks of the inode, those of its tree and attributes included. */
+  private checkBlocks(inode: Inode): number {
+    const who = () => `inode ${inode.ino}`;
+    const { blockSize } = this.vol.geometry;
+    let count = 0;
+    if (inode.fileAcl !== 0) {
+      count++;
+      const users = this.xattrUsers.get(inode.fileAcl) ?? 0;
+      if (users === 0) this.blocks.claim(inode.fileAcl, 1, who);
+      this.xattrUsers.set(inode.fileAcl, users + 1);
+    }
+    if (!hasBlockMap(inode)) return count;
+    let end = 0;
+    walkInodeBlocks(inode, {
+      data: (lblk, length, pblk, unwritten) => {
+        count += length;
+        if (!unwritten) end = lblk + length;
+        this.blocks.claim(pblk, length, who);
+      },
+      tree: (pblk) => {
+        count++;
+        this.blocks.claim(pblk, 1, who);
+      },
+    });
+    // Blocks behind the end are legal if they are unwritten (fallocate), or wait for a truncate to be finished.
+    if (end > Math.ceil(inode.sizeBytes / blockSize) && !this.orphans.has(inode.ino)) {
+      this.findings.add(
+        'inode',
+        `inode ${inode.ino}`,
+        `its size is ${inode.sizeBytes}, but block ${end - 1} is written`,
+      );
+    }
+    return count;
+  }
+}
