@@ -109,12 +109,12 @@ export function recoverLog(device: BlockDevice, geometry: Geometry, options: Rec
 }
 
 function report(state: LogReport['state'], info: RecoveryInfo | null, journalErrno: number): LogReport {
-  const any = info !== null && info.transactions > 0;
+  const found = info !== null && info.transactions > 0;
   return {
     state,
     transactions: info?.transactions ?? 0,
-    firstTid: any ? info.startTid : null,
-    lastTid: any ? (info.endTid - 1) >>> 0 : null,
+    firstTid: found ? info.startTid : null,
+    lastTid: found ? (info.endTid - 1) >>> 0 : null,
     blocks: info?.blocks.size ?? 0,
     copies: info?.copies ?? 0,
     revokeHits: info?.revokeHits ?? 0,

@@ -11,6 +11,7 @@ import { openLogSource } from '../../src/ext4/journal-inode.js';
 import { readGeometry } from '../../src/ext4/open.js';
 import { makeKernelDirty, noKernelDirty } from '../support/kernel-dirty.js';
 import { fsckFile, makeImage, makeImageFile, withScratch } from '../support/mke2fs.js';
+import { requireOrSkip } from '../support/server.js';
 
 /** Runs a command of ours; what it prints is returned. */
 function command(
@@ -113,10 +114,7 @@ describe('ext4d replay, journal and info', function () {
   describe('on images that the kernel left dirty', () => {
     const obstacle = noKernelDirty();
     before(function () {
-      if (obstacle !== null) {
-        console.log(`      skipped: ${obstacle}`);
-        this.skip();
-      }
+      requireOrSkip(this as unknown as Mocha.Context, obstacle);
     });
 
     for (const [name, mkfs] of Object.entries({

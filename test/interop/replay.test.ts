@@ -8,6 +8,7 @@ import { type LogReport, recoverLog } from '../../src/ext4/recover.js';
 import { type DirtyOptions, makeKernelDirty, noKernelDirty } from '../support/kernel-dirty.js';
 import { makeImageFile, run, withScratch } from '../support/mke2fs.js';
 import { differingBlocks, journalRun } from '../support/replay-compare.js';
+import { requireOrSkip } from '../support/server.js';
 
 /** Replays the image file in place. */
 function replayFile(path: string): LogReport {
@@ -54,10 +55,7 @@ describe('replay of logs that the kernel wrote', function () {
   this.timeout(60_000);
   const obstacle = noKernelDirty();
   before(function () {
-    if (obstacle !== null) {
-      console.log(`      skipped: ${obstacle}`);
-      this.skip();
-    }
+    requireOrSkip(this as unknown as Mocha.Context, obstacle);
   });
 
   for (const [name, options] of Object.entries(KERNEL)) {

@@ -4,10 +4,11 @@ import { dirname, join } from 'node:path';
 import { Rehearsal } from '../../../src/fuse/rehearsal.js';
 import { loadNative } from '../../../src/native.js';
 import { fsck, makeImageFile, scratchDirectory } from '../../support/mke2fs.js';
+import { requireOrSkip } from '../../support/server.js';
 
 describe('a rehearsal', () => {
   it('does real work on its filesystem, a little at a time, to the end', async function () {
-    if (loadNative() === null) this.skip();
+    requireOrSkip(this as unknown as Mocha.Context, loadNative() === null ? 'the native addon is not built' : null);
     this.timeout(60_000);
     const path = join(scratchDirectory(), 'image');
     try {
