@@ -32,17 +32,16 @@ export interface Native {
   onJobsDone(tell: () => void): void;
   /** Takes one completion, its result into `result[0]`; 0 when there is none. */
   takeJob(result: Float64Array): JobId;
-  /** Jobs whose completion has not been taken. */
-  jobsPending(): number;
   /** Blocks until the job is done; its result. */
   waitJob(id: JobId): number;
 
   openFuse(): number;
-  pollStart(fd: number, readable: () => void): number;
+  /** `readable` returns for how many microseconds more is worth waiting for before the event loop goes on. */
+  pollStart(fd: number, readable: () => number): number;
   pollPause(fd: number, paused: boolean): number;
   pollStop(fd: number): void;
-  /** Length of the request read into `slot`, 0 when none came within `patience` microseconds, -ENODEV once unmounted. */
-  fuseRead(fd: number, slot: Uint8Array, patience: number): number;
+  /** Length of the request read into `slot`, 0 when none is there, -ENODEV once unmounted. */
+  fuseRead(fd: number, slot: Uint8Array): number;
   fuseWrite(fd: number, reply: Uint8Array, offset: number, length: number): number;
   fuseWritev(
     fd: number,

@@ -5,15 +5,19 @@
 
 namespace ext4d {
 
-void CallJs(Napi::Env env, const Napi::FunctionReference& callback) {
+double CallJs(Napi::Env env, const Napi::FunctionReference& callback) {
   Napi::HandleScope scope(env);
   napi_value result = nullptr;
   napi_value receiver = nullptr;
   napi_get_global(env, &receiver);
   napi_status status = napi_make_callback(env, nullptr, receiver, callback.Value(), 0, nullptr, &result);
-  if (status != napi_pending_exception) return;
-  napi_value error = nullptr;
-  if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
+  if (status == napi_pending_exception) {
+    napi_value error = nullptr;
+    if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
+    return 0;
+  }
+  double answer = 0;
+  return status == napi_ok && napi_get_value_double(env, result, &answer) == napi_ok ? answer : 0;
 }
 
 namespace {

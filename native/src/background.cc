@@ -96,6 +96,11 @@ bool Background::Take(uint32_t* id, int64_t* result) {
   return true;
 }
 
+bool Background::AnyDone() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return !done_.empty();
+}
+
 void Background::Forget(uint32_t id) {
   auto it = pending_.find(id);
   if (it == pending_.end()) return;
@@ -162,11 +167,6 @@ Napi::Value TakeJob(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), id);
 }
 
-// jobsPending() -> how many jobs have not been taken
-Napi::Value JobsPending(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(StateOf(info.Env())->background.Pending()));
-}
-
 // waitJob(id) -> its result; blocks
 Napi::Value WaitJob(const Napi::CallbackInfo& info) {
   double id;
@@ -183,7 +183,6 @@ Napi::Value WaitJob(const Napi::CallbackInfo& info) {
 void RegisterBackground(Napi::Env env, Napi::Object exports) {
   exports.Set("onJobsDone", Napi::Function::New<OnJobsDone>(env, "onJobsDone"));
   exports.Set("takeJob", Napi::Function::New<TakeJob>(env, "takeJob"));
-  exports.Set("jobsPending", Napi::Function::New<JobsPending>(env, "jobsPending"));
   exports.Set("waitJob", Napi::Function::New<WaitJob>(env, "waitJob"));
 }
 

@@ -34,7 +34,8 @@ class Background {
   bool Wait(uint32_t id, int64_t* result);
   // Takes the oldest completion; false when there is none.
   bool Take(uint32_t* id, int64_t* result);
-  size_t Pending() const { return pending_.size(); }
+  // True if a completion can be taken.
+  bool AnyDone();
   void OnWake(Napi::Function callback);
 
   // Lets queued jobs finish, then ends the threads.

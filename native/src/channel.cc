@@ -15,6 +15,14 @@
 
 namespace ext4d {
 
+namespace {
+
+const int kLongestWaitMilliseconds = 50;
+// Calls before the event loop looks after everything else.
+const int kTurns = 64;
+
+}  // namespace
+
 int Pollers::Start(int fd, Napi::Function callback) {
   if (pollers_.count(fd) != 0) return -EEXIST;
   auto* poller = new Poller{{}, env_, Napi::Persistent(callback)};
@@ -50,17 +58,48 @@ void Pollers::StopAll() {
   while (!pollers_.empty()) Stop(pollers_.begin()->first);
 }
 
-// A connection that has ended shows as an error here; the read that follows learns ENODEV.
+// Waits until `fd` can be read; false if that takes too long, or if the event loop is wanted for something else first.
+bool Pollers::WaitForMore(Poller* poller, int fd, int64_t patience_microseconds) {
+  State* state = StateOf(poller->env);
+  uv_update_time(loop_);
+  int timeout = uv_backend_timeout(loop_);
+  if (timeout == 0 || state->background.AnyDone()) return false;
+  struct pollfd events[2] = {{fd, POLLIN, 0}, {uv_backend_fd(loop_), POLLIN, 0}};
+  if (state->company.Useful()) {
+    // A timer close by costs more than all the rest: it would have to be set in hardware.
+    if (timeout < 0 || timeout > kLongestWaitMilliseconds) timeout = kLongestWaitMilliseconds;
+    return poll(events, 2, timeout) > 0 && events[0].revents != 0;
+  }
+  // Looking again instead of sleeping saves the wake-up of an idle processor, which costs more than most requests; the
+  // processor is given to anyone else who wants it meanwhile.
+  int64_t deadline = MonotonicMicroseconds() + patience_microseconds;
+  do {
+    int ready = poll(events, 2, 0);
+    if (ready > 0) return events[0].revents != 0;
+    sched_yield();
+  } while (MonotonicMicroseconds() < deadline);
+  return false;
+}
+
+// A connection that has ended shows as an error here; the read that follows learns ENODEV. Between two calls everything
+// that JavaScript had put off runs: answers among it, that a caller waits for before it asks again.
 void Pollers::Ready(uv_poll_t* handle, int status, int events) {
   auto* poller = static_cast<Poller*>(handle->data);
-  if (!poller->callback.IsEmpty()) CallJs(poller->env, poller->callback);
+  State* state = StateOf(poller->env);
+  uv_os_fd_t fd = -1;
+  uv_fileno(reinterpret_cast<uv_handle_t*>(handle), &fd);
+  for (int turn = 0; turn < kTurns; turn++) {
+    if (poller->callback.IsEmpty()) return;
+    double patience = CallJs(poller->env, poller->callback);
+    state->company.Expect(patience > 0);
+    // Stopped or paused meanwhile.
+    if (!(patience > 0) || !uv_is_active(reinterpret_cast<uv_handle_t*>(handle))) return;
+    if (!state->pollers.WaitForMore(poller, fd, static_cast<int64_t>(patience))) return;
+  }
 }
 
 namespace {
 
-// From one request to the next in a busy stream, with the time that the answer takes.
-const int64_t kCompanyLastsMicroseconds = 300;
-const int kLongestWaitMilliseconds = 50;
 
 Napi::Value Answer(Napi::Env env, double result) { return Napi::Number::New(env, result); }
 
@@ -70,7 +109,8 @@ Napi::Value OpenFuse(const Napi::CallbackInfo& info) {
   return Answer(info.Env(), fd < 0 ? -errno : fd);
 }
 
-// pollStart(fd, callback): calls back whenever `fd` can be read, or has failed
+// pollStart(fd, callback): calls back whenever `fd` can be read, or has failed. The callback returns the microseconds for
+// which more is worth waiting for, 0 if it is not.
 Napi::Value PollStart(const Napi::CallbackInfo& info) {
   int fd;
   if (!FdArg(info, 0, &fd)) return info.Env().Undefined();
@@ -93,57 +133,19 @@ Napi::Value PollStop(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// Waits until `fd` can be read; false if the event loop is wanted for something else first.
-bool WaitForRequest(int fd, uv_loop_t* loop) {
-  int timeout = uv_backend_timeout(loop);
-  if (timeout == 0) return false;
-  // A timer close by costs more than all the rest: it would have to be set in hardware.
-  if (timeout < 0 || timeout > kLongestWaitMilliseconds) timeout = kLongestWaitMilliseconds;
-  struct pollfd events[2] = {{fd, POLLIN, 0}, {uv_backend_fd(loop), POLLIN, 0}};
-  return poll(events, 2, timeout) > 0 && events[0].revents != 0;
-}
-
-// fuseRead(fd, slot, patience) -> length of the request now in `slot`, 0 = none came in time.
-// Without patience it returns at once. With patience, and where company helps, it waits as long as the event loop has
-// nothing else to do. Otherwise it looks again and again for `patience` microseconds: that saves the wake-up of an idle
-// processor, which costs more than most requests; the processor is given to anyone else who wants it meanwhile.
+// fuseRead(fd, slot) -> length of the request now in `slot`, 0 = none is there
 Napi::Value FuseRead(const Napi::CallbackInfo& info) {
   int fd;
   Bytes slot;
-  double patience;
-  if (!FdArg(info, 0, &fd) || !BytesArg(info, 1, &slot) || !IntegerArg(info, 2, 0, 10000, &patience)) {
-    return info.Env().Undefined();
-  }
-  State* state = StateOf(info.Env());
-  bool in_company = patience > 0 && state->company.Useful();
-  bool waited = false;
-  int64_t deadline = 0;
+  if (!FdArg(info, 0, &fd) || !BytesArg(info, 1, &slot)) return info.Env().Undefined();
   for (;;) {
     ssize_t got = read(fd, slot.data, slot.length);
-    if (got >= 0) {
-      if (patience > 0 && state->company.WantsToKnowQueue()) {
-        struct pollfd next = {fd, POLLIN, 0};
-        state->company.NoteQueue(poll(&next, 1, 0) > 0);
-      }
-      if (in_company) {
-        state->company.Until(MonotonicMicroseconds() + kCompanyLastsMicroseconds);
-        state->company.Meet(reinterpret_cast<const fuse_in_header*>(slot.data)->pid);
-      }
-      return Answer(info.Env(), static_cast<double>(got));
-    }
     // ENOENT: the request was interrupted before it could be read.
-    if (errno == EINTR || errno == ENOENT) continue;
-    if (errno != EAGAIN) return Answer(info.Env(), -errno);
-    if (patience == 0 || waited) return Answer(info.Env(), 0);
-    if (in_company) {
-      if (!WaitForRequest(fd, state->pollers.loop())) return Answer(info.Env(), 0);
-      waited = true;
-      continue;
-    }
-    int64_t now = MonotonicMicroseconds();
-    if (deadline == 0) deadline = now + static_cast<int64_t>(patience);
-    if (now >= deadline) return Answer(info.Env(), 0);
-    sched_yield();
+    if (got < 0 && (errno == EINTR || errno == ENOENT)) continue;
+    if (got < 0) return Answer(info.Env(), errno == EAGAIN ? 0 : -errno);
+    Company& company = StateOf(info.Env())->company;
+    if (company.Expected()) company.Meet(fd, reinterpret_cast<const fuse_in_header*>(slot.data)->pid);
+    return Answer(info.Env(), static_cast<double>(got));
   }
 }
 

@@ -17,7 +17,6 @@ class Pollers {
   int Pause(int fd, bool paused);
   void Stop(int fd);
   void StopAll();
-  uv_loop_t* loop() const { return loop_; }
 
  private:
   struct Poller {
@@ -26,6 +25,7 @@ class Pollers {
     Napi::FunctionReference callback;
   };
 
+  bool WaitForMore(Poller* poller, int fd, int64_t patience_microseconds);
   static void Ready(uv_poll_t* handle, int status, int events);
 
   Napi::Env env_;

@@ -25,15 +25,12 @@ class Company {
 
   // True where it helps: this process may use exactly two processors, and its callers are not asking all at once.
   bool Useful();
-  // Tells now and then whether another request waits already while one is about to be served.
-  void NoteQueue(bool others_wait);
-  bool WantsToKnowQueue() { return ++requests_ % kRequestsPerLook == 0; }
-  // Keeps company until this time at least.
-  void Until(int64_t microseconds);
-  // Counts a request of this thread of the caller's, and now and then makes sure that it is met where it waits.
-  void Meet(uint32_t caller_tid) {
-    if (caller_tid != 0 && ++met_ % kRequestsPerMeeting == 0) MoveTo(caller_tid);
-  }
+  // Whether requests are coming in quick succession.
+  void Expect(bool more) { expected_ = more; }
+  bool Expected() const { return expected_; }
+  // A request of this thread of the caller's has been read from `fd`: keeps company until the next, and now and then
+  // makes sure that it will be met where it waits.
+  void Meet(int fd, uint32_t caller_tid);
 
  private:
   static const uint32_t kRequestsPerMeeting = 32;
@@ -41,13 +38,15 @@ class Company {
   static const int kCrowd = 4;
 
   void MoveTo(uint32_t caller_tid);
+  // Keeps company until this time at least.
+  void Until(int64_t microseconds);
   void Run();
 
   enum class Use { kUnknown, kYes, kNo };
   Use use_ = Use::kUnknown;
   cpu_set_t allowed_;
+  bool expected_ = false;
   uint32_t met_ = 0;
-  uint32_t requests_ = 0;
   // How crowded it was lately, from 0 to 2 * kCrowd.
   int crowd_ = 0;
   int kept_from_ = -1;

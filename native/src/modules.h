@@ -17,6 +17,6 @@ void RegisterMount(Napi::Env env, Napi::Object exports);
 void RegisterSystem(Napi::Env env, Napi::Object exports);
 
 // Calls into JavaScript from the event loop; an exception there is uncaught, as in any other callback.
-void CallJs(Napi::Env env, const Napi::FunctionReference& callback);
+double CallJs(Napi::Env env, const Napi::FunctionReference& callback);
 
 }  // namespace ext4d

@@ -45,28 +45,23 @@ export function hasProcessorQuota(proc = '/proc/self/cgroup', mounted = '/sys/fs
 
 export class Patience {
   private readonly most: number;
-  private us: number;
-  private sleptAt = 0;
+  private us = 0;
+  private waitingSinceMs = 0;
 
   constructor(processors = availableParallelism(), quota = hasProcessorQuota()) {
     // With one processor the caller cannot ask while we look.
     this.most = processors > 1 && !quota ? MOST_US : 0;
-    this.us = 0;
   }
 
-  /** Microseconds to wait now. */
-  get microseconds(): number {
+  /** There is nothing to do at `nowMs`: microseconds to wait for more before going to sleep. */
+  wait(nowMs: number): number {
+    this.waitingSinceMs = nowMs;
     return this.us;
   }
 
-  /** It was in vain: going to sleep at `nowMs`. */
-  gaveUp(nowMs: number): void {
-    this.sleptAt = nowMs;
-    this.us = this.us <= LEAST_US ? 0 : this.us >> 1;
-  }
-
-  /** Woken by a request at `nowMs`. */
+  /** A request has come at `nowMs`. */
   woken(nowMs: number): void {
-    if (nowMs - this.sleptAt < SOON_MS) this.us = this.most;
+    if (nowMs - this.waitingSinceMs < SOON_MS) this.us = this.most;
+    else this.us = this.us <= LEAST_US ? 0 : this.us >> 1;
   }
 }

@@ -112,24 +112,26 @@ export class Session implements Context {
     this.afterRequests();
   }
 
-  private onReadable(): void {
-    if (!this.connected || this.reading) return;
+  /** Serves what is there. Returns for how many microseconds more is worth waiting for. */
+  private onReadable(): number {
+    if (!this.connected || this.reading) return 0;
     this.reading = true;
     const began = performance.now();
     this.patience.woken(began);
     this.lastRequestMs = began;
     let served = 0;
+    let drained = false;
     while (served < REQUESTS_PER_TURN) {
       const request = this.takeSlot();
       if (request === null) {
         this.pause(true);
         break;
       }
-      const length = this.native.fuseRead(this.fuseFd, request.bytes, served > 0 ? this.patienceNow() : 0);
+      const length = this.native.fuseRead(this.fuseFd, request.bytes);
       if (length <= 0) {
         this.slots.push(request);
         if (length < 0) this.connectionEnded(-length);
-        else this.patience.gaveUp(performance.now());
+        else drained = true;
         break;
       }
       served++;
@@ -141,12 +143,8 @@ export class Session implements Context {
     }
     this.reading = false;
     if (served > 0 && !this.closeBegun) this.afterRequests();
-  }
-
-  /** Nothing else waits for the event loop: then the next request may be waited for here. */
-  private patienceNow(): number {
-    const { microseconds } = this.patience;
-    return microseconds === 0 || this.native.jobsPending() > 0 ? 0 : microseconds;
+    if (!drained) return 0;
+    return this.patience.wait(performance.now());
   }
 
   private takeSlot(): Request | null {

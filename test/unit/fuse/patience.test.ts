@@ -7,21 +7,21 @@ import { withScratch } from '../../support/mke2fs.js';
 describe('patience', () => {
   it('comes with requests that follow each other closely, and goes when none comes', () => {
     const patience = new Patience(2, false);
-    assert.equal(patience.microseconds, 0);
-    patience.gaveUp(1000);
+    assert.equal(patience.wait(1000), 0);
     patience.woken(1000.05);
-    assert.ok(patience.microseconds > 0);
-    for (let i = 0; i < 10; i++) patience.gaveUp(2000 + i);
-    assert.equal(patience.microseconds, 0);
-    patience.woken(3000);
-    assert.equal(patience.microseconds, 0, 'a request after a long time is no sign of more');
+    assert.ok(patience.wait(1000.1) > 0);
+    for (let i = 1; i < 10; i++) {
+      patience.woken(1000 + i * 100);
+      patience.wait(1000 + i * 100);
+    }
+    assert.equal(patience.wait(3000), 0, 'requests far apart are not worth waiting for');
   });
 
   it('is never had where it could only hurt: one processor, or a quota of processor time', () => {
     for (const patience of [new Patience(1, false), new Patience(2, true)]) {
-      patience.gaveUp(1000);
+      patience.wait(1000);
       patience.woken(1000.05);
-      assert.equal(patience.microseconds, 0);
+      assert.equal(patience.wait(1000.1), 0);
     }
   });
 
