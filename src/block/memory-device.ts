@@ -43,8 +43,19 @@ export function runInline(
   steps: readonly IoStep[],
   whenDone: (error: FsError | null) => void,
 ): IoJob {
+  const job = runWhenAwaited(device, steps, whenDone);
+  queueMicrotask(() => job.wait());
+  return job;
+}
+
+/** A job that runs only when it is waited for: for owners that wait for everything they submit. */
+export function runWhenAwaited(
+  device: Pick<BlockDevice, 'write' | 'flush'>,
+  steps: readonly IoStep[],
+  whenDone: (error: FsError | null) => void,
+): IoJob {
   let finished = false;
-  const job: IoJob = {
+  return {
     wait() {
       if (finished) return;
       finished = true;
@@ -61,6 +72,4 @@ export function runInline(
       whenDone(failure);
     },
   };
-  queueMicrotask(() => job.wait());
-  return job;
 }

@@ -9,9 +9,9 @@ import { realEnvironment } from './environment.js';
 import { type Geometry, Volume } from './volume.js';
 
 /** Its journal takes no handles, nothing is written, and the log on the device is not looked at. */
-export function frozenVolume(device: BlockDevice, geometry: Geometry): Volume {
+export function frozenVolume(device: BlockDevice, geometry: Geometry, cacheBytes?: number): Volume {
   const env = realEnvironment;
-  const cache = new BlockCache(device, geometry.blockSize);
+  const cache = new BlockCache(device, geometry.blockSize, cacheBytes);
   const log = new Log(device, JournalSuperblock.placeholder(geometry.blockSize), new Float64Array(0));
   const hooks = {
     monotonicMs: env.monotonicMs,

@@ -13,13 +13,16 @@ import { Inode } from './inode.js';
 import { walkInodeBlocks } from './inode-blocks.js';
 import type { Geometry } from './volume.js';
 
+/** The inode and its extents are read once: nothing need be kept. */
+const FEW_BYTES = 1 << 16;
+
 /** The filesystem block of each log block. Throws CorruptionError for holes, duplicates and blocks out of range. */
 export function readJournalMap(device: BlockDevice, geometry: Geometry): Float64Array {
   if ((geometry.compat & COMPAT.has_journal) === 0) throw new UnsupportedError('the image has no journal');
   const { journalInum, blockSize, blocksCount } = geometry;
   if (journalInum === 0) throw new UnsupportedError('the journal is on another device', ['external journal']);
   const bad = (finding: string) => new CorruptionError('journal inode', `inode ${journalInum}`, finding);
-  const inode = Inode.load(frozenVolume(device, geometry), journalInum);
+  const inode = Inode.load(frozenVolume(device, geometry, FEW_BYTES), journalInum);
   if (!inode.isRegular) throw bad(`i_mode is 0${inode.mode.toString(8)}, not a regular file`);
   if (inode.linksCount === 0) throw bad('it is deleted');
   if (inode.hasFlag(EXT4_INLINE_DATA_FL)) throw bad('its data is inline');
@@ -27,25 +30,31 @@ export function readJournalMap(device: BlockDevice, geometry: Geometry): Float64
   if (length < 2 || length > blocksCount) throw bad(`i_size is ${inode.sizeBytes}`);
 
   const map = new Float64Array(length);
+  const runs: { start: number; stop: number }[] = [];
   walkInodeBlocks(inode, {
     data(lblk, count, pblk, unwritten) {
       if (unwritten) throw bad(`log block ${lblk} is unwritten`);
-      for (let i = 0; i < count && lblk + i < length; i++) map[lblk + i] = pblk + i;
+      const inside = Math.min(count, length - lblk);
+      for (let i = 0; i < inside; i++) map[lblk + i] = pblk + i;
+      if (inside > 0) runs.push({ start: pblk, stop: pblk + inside });
     },
     tree() {},
   });
   const hole = map.indexOf(0);
   if (hole >= 0) throw bad(`log block ${hole} is a hole`);
-  const sorted = map.toSorted();
-  for (let i = 1; i < length; i++) {
-    if (sorted[i] === sorted[i - 1]) throw bad(`block ${sorted[i]} is mapped twice`);
+  runs.sort((a, b) => a.start - b.start);
+  for (let i = 1; i < runs.length; i++) {
+    if (runs[i].start < runs[i - 1].stop) throw bad(`block ${runs[i].start} is mapped twice`);
   }
   return map;
 }
 
 /** The log as recovery reads it. Throws CorruptionError, or UnsupportedError for unknown journal features. */
-export function openLogSource(device: BlockDevice, geometry: Geometry): LogSource {
-  const blockMap = readJournalMap(device, geometry);
+export function openLogSource(
+  device: BlockDevice,
+  geometry: Geometry,
+  blockMap = readJournalMap(device, geometry),
+): LogSource {
   const bytes = new Uint8Array(1024);
   device.read(blockMap[0] * geometry.blockSize, bytes);
   return { device, superblock: new JournalSuperblock(bytes, geometry.blockSize, blockMap.length), blockMap };

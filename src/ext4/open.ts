@@ -100,6 +100,8 @@ export function openVolume(device: BlockDevice, options: OpenOptions = {}): Open
   let readOnly = options.readOnly === true || report.readOnlyReasons.length > 0;
 
   let target = device;
+  // Replay does not move the log.
+  let blockMap: Float64Array | null = null;
   const needsRecovery = (geometry.incompat & INCOMPAT.needs_recovery) !== 0;
   if (options.noRecovery) {
     if (needsRecovery && !readOnly) {
@@ -109,19 +111,26 @@ export function openVolume(device: BlockDevice, options: OpenOptions = {}): Open
     }
   } else if (geometry.journalInum !== 0) {
     if (readOnly) target = new OverlayDevice(device);
-    report.log = recoverLog(target, geometry, { dryRun: false, progress: options.progress });
+    blockMap = readJournalMap(target, geometry);
+    report.log = recoverLog(target, geometry, { progress: options.progress, blockMap });
     geometry = readGeometry(target);
     readOnly ||= judgeFeatures(geometry).length > 0;
     if (target instanceof OverlayDevice && target.empty) target = device;
   }
-  const volume = buildVolume(target, geometry, readOnly, options);
+  const volume = buildVolume(target, geometry, readOnly, blockMap, options);
   // Before anything changes: they are kept up to date from here on.
   if (!readOnly) totals(volume);
   if (!readOnly && !options.noRecovery) report.orphans = processOrphans(volume, options.progress);
   return { volume, report };
 }
 
-function buildVolume(device: BlockDevice, geometry: Geometry, readOnly: boolean, options: OpenOptions): Volume {
+function buildVolume(
+  device: BlockDevice,
+  geometry: Geometry,
+  readOnly: boolean,
+  blockMap: Float64Array | null,
+  options: OpenOptions,
+): Volume {
   const env = options.env ?? realEnvironment;
   const cache = new BlockCache(device, geometry.blockSize, options.cacheBytes);
   let volume: Volume | null = null;
@@ -140,7 +149,7 @@ function buildVolume(device: BlockDevice, geometry: Geometry, readOnly: boolean,
       options.onAbort?.(error);
     },
   };
-  const journal = new Journal(openLog(device, geometry, readOnly), cache, hooks, {
+  const journal = new Journal(openLog(device, geometry, readOnly, blockMap), cache, hooks, {
     commitIntervalMs: options.commitIntervalMs ?? DEFAULT_COMMIT_INTERVAL_MS,
     checkpointBytes: options.checkpointBytes,
   });
@@ -149,9 +158,9 @@ function buildVolume(device: BlockDevice, geometry: Geometry, readOnly: boolean,
   return volume;
 }
 
-function openLog(device: BlockDevice, geometry: Geometry, readOnly: boolean): Log {
+function openLog(device: BlockDevice, geometry: Geometry, readOnly: boolean, blockMap: Float64Array | null): Log {
   if (readOnly) return new Log(device, JournalSuperblock.placeholder(geometry.blockSize), new Float64Array(0));
-  const map = readJournalMap(device, geometry);
+  const map = blockMap ?? readJournalMap(device, geometry);
   const bytes = new Uint8Array(1024);
   device.read(map[0] * geometry.blockSize, bytes);
   return new Log(device, new JournalSuperblock(bytes, geometry.blockSize, map.length), map);

@@ -24,6 +24,8 @@ import type { Geometry } from './volume.js';
 export interface RecoverOptions {
   /** Decide everything, write nothing. */
   readonly dryRun?: boolean;
+  /** What {@link readJournalMap} says, if it is known already. */
+  readonly blockMap?: Float64Array;
   readonly progress?: (what: string, done: number, total: number) => void;
 }
 
@@ -68,7 +70,7 @@ export function recoverLog(device: BlockDevice, geometry: Geometry, options: Rec
     }
     return report('clean', null, 0);
   }
-  const source = openLogSource(device, geometry);
+  const source = openLogSource(device, geometry, options.blockMap);
   const { superblock } = source;
   const info = superblock.start === 0 ? null : scan(source);
   const errno = superblock.errno;
@@ -178,7 +180,7 @@ function writeHome(source: LogSource, info: RecoveryInfo, home: SuperblockAtHome
   const { blockSize } = superblock;
   const superblockBlock = Math.floor(SUPERBLOCK_OFFSET / blockSize);
   const copies = [...info.blocks].sort(([a], [b]) => a - b);
-  const buffer = new Uint8Array(Math.max(blockSize, MAX_WRITE_BYTES));
+  const buffer = new Uint8Array(Math.max(blockSize, Math.min(MAX_WRITE_BYTES, copies.length * blockSize)));
   for (let i = 0; i < copies.length; ) {
     const [start] = copies[i];
     let run = 0;

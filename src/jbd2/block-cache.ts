@@ -65,6 +65,9 @@ export interface WritableBlock extends CachedBlock {
   readonly [writeAccess]: true;
 }
 
+/** Enough for one operation on blocks that no transaction holds. */
+const MIN_BLOCKS = 32;
+
 export class BlockCache {
   readonly device: BlockDevice;
   readonly blockSize: number;
@@ -76,7 +79,7 @@ export class BlockCache {
   constructor(device: BlockDevice, blockSize: number, limitBytes = 48 << 20) {
     this.device = device;
     this.blockSize = blockSize;
-    this.limitBlocks = Math.max(256, Math.floor(limitBytes / blockSize));
+    this.limitBlocks = Math.max(MIN_BLOCKS, Math.floor(limitBytes / blockSize));
     this.clean = new LRUCache({ max: this.limitBlocks * 2 });
   }
 

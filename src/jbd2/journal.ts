@@ -149,7 +149,8 @@ export class Journal {
       queueMicrotask(() => tell(failure));
       return;
     }
-    if (this.sealed !== null && this.sealed.tid === tid) {
+    // Nothing runs: what there is up to `tid` is being committed, or was.
+    if (this.sealed !== null && (this.sealed.tid === tid || this.running === null)) {
       this.sealed.waiters.push(tell);
       return;
     }

@@ -1,0 +1,49 @@
+/** The filesystems that crash workloads run on: small, and with every free block full of what nobody wrote. */
+import { MemoryDevice } from '../../../src/block/memory-device.js';
+import { readBlockBitmap } from '../../../src/ext4/block-bitmap.js';
+import { frozenVolume } from '../../../src/ext4/frozen-volume.js';
+import { GroupDescriptor } from '../../../src/ext4/group.js';
+import { readGeometry } from '../../../src/ext4/open.js';
+import { makeImage } from '../../support/mke2fs.js';
+
+export interface Format {
+  readonly name: string;
+  readonly blockSize: number;
+  readonly sizeMiB: number;
+  readonly args: readonly string[];
+}
+
+const SMALL = ['-N', '64', '-J', 'size=1', '-m', '0', '-O', '^resize_inode'];
+
+export const FORMATS: readonly Format[] = [
+  { name: '1k', blockSize: 1024, sizeMiB: 3, args: ['-b', '1024', ...SMALL] },
+  { name: '1k-orphan-file', blockSize: 1024, sizeMiB: 3, args: ['-b', '1024', ...SMALL, '-O', 'orphan_file,metadata_csum_seed'] },
+  { name: '1k-no-csum', blockSize: 1024, sizeMiB: 3, args: ['-b', '1024', ...SMALL, '-O', '^metadata_csum,^64bit'] },
+  { name: '4k', blockSize: 4096, sizeMiB: 8, args: ['-N', '64', '-m', '0'] },
+];
+
+/** What an old file may have left in a free block. */
+const POISON = 0xdb;
+
+/** A fresh filesystem of this format whose free blocks hold {@link POISON}. */
+export function poisonedImage(format: Format): Uint8Array {
+  const image = makeImage(format.sizeMiB, format.args);
+  const device = new MemoryDevice(image);
+  const geometry = readGeometry(device);
+  const vol = frozenVolume(device, geometry);
+  for (let group = 0; group < geometry.groupCount; group++) {
+    const { view } = readBlockBitmap(vol, GroupDescriptor.get(vol, group));
+    for (let i = 0; i < geometry.groupBlocks(group); i++) {
+      if (((view.getUint8(i >>> 3) >>> (i & 7)) & 1) !== 0) continue;
+      const start = (geometry.groupFirstBlock(group) + i) * geometry.blockSize;
+      image.fill(POISON, start, start + geometry.blockSize);
+    }
+  }
+  return image;
+}
+
+export function formatNamed(name: string): Format {
+  const format = FORMATS.find((each) => each.name === name);
+  if (format === undefined) throw new Error(`there is no format ${name}: ${FORMATS.map((each) => each.name).join(', ')}`);
+  return format;
+}

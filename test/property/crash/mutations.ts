@@ -1,0 +1,142 @@
+/**
+ * Faults put into the engine on purpose, one at a time: an order of writes broken, a record left out. The harness must
+ * notice each. They are put in from outside, so that the engine has no switches for being wrong.
+ */
+import type { BlockDevice, IoStep } from '../../../src/block/device.js';
+import { RecordingDevice } from '../../../src/crash/recording-device.js';
+import { BlockType, JBD2_MAGIC } from '../../../src/jbd2/format.js';
+import { FileData } from '../../../src/jbd2/file-data.js';
+import { Handle } from '../../../src/jbd2/handle.js';
+import { Journal } from '../../../src/jbd2/journal.js';
+
+export interface Mutation {
+  readonly name: string;
+  /** Puts the fault in; returns what takes it out. */
+  readonly apply: () => () => void;
+}
+
+/** Replaces a method. The types of a fault are its own business. */
+function patch(prototype: object, name: string, replacement: (this: never, ...args: never[]) => unknown): () => void {
+  const target = prototype as Record<string, unknown>;
+  const original = target[name];
+  if (typeof original !== 'function') throw new Error(`there is no method ${name} any more: this mutation needs another place`);
+  target[name] = replacement;
+  return () => {
+    target[name] = original;
+  };
+}
+
+function patchSteps(change: (steps: readonly IoStep[]) => readonly IoStep[]): () => void {
+  const original = RecordingDevice.prototype.submit;
+  return patch(RecordingDevice.prototype, 'submit', function (this: RecordingDevice, steps: readonly IoStep[], done: Parameters<BlockDevice['submit']>[1]) {
+    return original.call(this, change(steps), done);
+  } as never);
+}
+
+function recordType(step: IoStep): number {
+  if (step.kind !== 'write' || step.bytes.length < 12) return 0;
+  const view = new DataView(step.bytes.buffer, step.bytes.byteOffset, 12);
+  return view.getUint32(0) === JBD2_MAGIC ? view.getUint32(4) : 0;
+}
+
+const isCommit = (steps: readonly IoStep[]) => steps.some((step) => recordType(step) === BlockType.COMMIT);
+const isTail = (step: IoStep) => recordType(step) === BlockType.SUPERBLOCK_V2 || recordType(step) === BlockType.SUPERBLOCK_V1;
+/** A checkpoint ends with the journal superblock and a flush. */
+const isCheckpoint = (steps: readonly IoStep[]) => !isCommit(steps) && steps.some(isTail);
+const without = <T>(items: readonly T[], at: number): T[] => items.filter((_, i) => i !== at);
+const flushBefore = (steps: readonly IoStep[], at: number): number => steps.findLastIndex((step, i) => i < at && step.kind === 'flush');
+
+export const MUTATIONS: readonly Mutation[] = [
+  {
+    name: 'no flush between the log blocks and the commit block',
+    apply: () =>
+      patchSteps((steps) => {
+        const commit = steps.findIndex((step) => recordType(step) === BlockType.COMMIT);
+        return commit < 0 ? steps : without(steps, flushBefore(steps, commit));
+      }),
+  },
+  {
+    name: 'no flush after the commit block',
+    apply: () => patchSteps((steps) => (isCommit(steps) ? steps.slice(0, -1) : steps)),
+  },
+  {
+    name: 'the commit block before the log blocks',
+    apply: () =>
+      patchSteps((steps) => {
+        const commit = steps.findIndex((step) => recordType(step) === BlockType.COMMIT);
+        return commit < 0 ? steps : [steps[commit], { kind: 'flush' }, ...without(steps, commit)];
+      }),
+  },
+  {
+    name: 'no flush between the home writes and the tail',
+    apply: () => patchSteps((steps) => (isCheckpoint(steps) ? without(steps, flushBefore(steps, steps.findIndex(isTail))) : steps)),
+  },
+  {
+    name: 'the tail before the home writes',
+    apply: () =>
+      patchSteps((steps) => {
+        const tail = steps.findIndex(isTail);
+        return isCheckpoint(steps) ? [steps[tail], { kind: 'flush' }, ...without(steps, tail)] : steps;
+      }),
+  },
+  {
+    name: 'no flush after the tail, and the log space used again',
+    apply: () => patchSteps((steps) => (isCheckpoint(steps) ? steps.slice(0, -1) : steps)),
+  },
+  {
+    name: 'needs_recovery not written before the first commit',
+    apply: () => patchSteps((steps) => (isCommit(steps) && isTail(steps[1] ?? steps[0]) ? steps.slice(1) : steps)),
+  },
+  {
+    name: 'revoke records left out',
+    apply: () =>
+      patch(Handle.prototype, 'revoke', function (this: Handle, nr: number) {
+        this.forget(nr);
+      } as never),
+  },
+  {
+    name: 'freed blocks and inodes used again before the commit',
+    apply: () =>
+      patch(Handle.prototype, 'onCommit', ((action: () => void) => {
+        action();
+      }) as never),
+  },
+  {
+    name: 'freed blocks used again while data is on its way to them',
+    apply: () =>
+      patch(FileData.prototype, 'defer', ((actions: readonly (() => void)[]) => {
+        for (const action of actions) action();
+      }) as never),
+  },
+  {
+    name: 'freed blocks still written home by a later checkpoint',
+    apply: () =>
+      patch(Journal.prototype, 'dropForgotten', ((transaction: { forgotten: Set<unknown> }) => {
+        transaction.forgotten.clear();
+      }) as never),
+  },
+  {
+    name: 'an fsync that does not wait for its commit',
+    apply: () =>
+      patch(Journal.prototype, 'whenCommitted', ((_tid: number, tell: (error: null) => void) => {
+        queueMicrotask(() => tell(null));
+      }) as never),
+  },
+  {
+    name: 'an fsync that does not wait for overwritten data',
+    apply: () =>
+      patch(Journal.prototype, 'whenDataFlushed', ((tell: (error: null) => void) => {
+        queueMicrotask(() => tell(null));
+      }) as never),
+  },
+  {
+    name: 'no copy kept of what a commit sealed',
+    apply: () => {
+      const { dirtyMetadata } = Handle.prototype;
+      return patch(Handle.prototype, 'dirtyMetadata', function (this: Handle, block: Parameters<Handle['dirtyMetadata']>[0]) {
+        dirtyMetadata.call(this, block);
+        if (block.committedCopy !== null) (block as { committedCopy: Uint8Array | null }).committedCopy = block.bytes;
+      } as never);
+    },
+  },
+];
