@@ -146,10 +146,7 @@ export function keptRanges(write: LoggedWrite, mask: Uint32Array, visit: (from: 
   const lead = write.offsetBytes % SECTOR_BYTES;
   for (let sector = 0; sector < sectorsOf(write); sector++) {
     if ((mask[sector >>> 5] & (1 << (sector & 31))) === 0) continue;
-    visit(
-      Math.max(0, sector * SECTOR_BYTES - lead),
-      Math.min(write.bytes.length, (sector + 1) * SECTOR_BYTES - lead),
-    );
+    visit(Math.max(0, sector * SECTOR_BYTES - lead), Math.min(write.bytes.length, (sector + 1) * SECTOR_BYTES - lead));
   }
 }
 
@@ -175,7 +172,10 @@ export function pointNamed(log: readonly LogEntry[], name: string): CrashPoint {
   const kept = match[2].split('.').map((part) => {
     const [index, mask] = part.split('~');
     if (mask !== undefined) {
-      torn.set(Number(index), Uint32Array.from(mask.split('-'), (word) => Number.parseInt(word, 16)));
+      torn.set(
+        Number(index),
+        Uint32Array.from(mask.split('-'), (word) => Number.parseInt(word, 16)),
+      );
     }
     return Number(index);
   });

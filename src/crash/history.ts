@@ -39,7 +39,9 @@ export class History {
       const mask = point.torn.get(index);
       if (mask === undefined) this.image.write(write.offsetBytes, write.bytes);
       else {
-        keptRanges(write, mask, (from, to) => this.image.write(write.offsetBytes + from, write.bytes.subarray(from, to)));
+        keptRanges(write, mask, (from, to) =>
+          this.image.write(write.offsetBytes + from, write.bytes.subarray(from, to)),
+        );
       }
     }
   }

@@ -126,7 +126,8 @@ class OrderingRules {
     if (match === null) return;
     const tid = Number(match[1]);
     const committed = this.transactions.find((transaction) => transaction.tid === tid);
-    const durable = committed === undefined ? this.nextTid !== null && tidGt(this.nextTid, tid) : this.isDurable(committed.commit);
+    const durable =
+      committed === undefined ? this.nextTid !== null && tidGt(this.nextTid, tid) : this.isDurable(committed.commit);
     if (!durable) this.violate(8, entry, `an fsync was answered before transaction ${tid} was durable`);
   }
 
@@ -167,7 +168,8 @@ class OrderingRules {
   /** The tail moves past `transaction`: what it logged of `block`, or something newer, is durable at home. */
   private mustBeHome(block: number, transaction: LoggedTransaction, entry: number): void {
     const later = this.transactions.filter(({ tid }) => tidGt(tid, transaction.tid));
-    if (transaction.revoked.has(block) || later.some(({ revoked, copies }) => revoked.has(block) || copies.has(block))) return;
+    if (transaction.revoked.has(block) || later.some(({ revoked, copies }) => revoked.has(block) || copies.has(block)))
+      return;
     if (block === this.geometry.superblockBlock) {
       const last = this.lastWrites.get(block);
       if (last === undefined || !this.isDurable(last.entry)) this.violate(3, entry, 'the superblock was not home');
@@ -176,7 +178,11 @@ class OrderingRules {
     const copy = transaction.copies.get(block) as Uint8Array;
     const writes = this.home.get(block) ?? [];
     if (writes.some((write) => this.isDurable(write.entry) && equal(write.content, copy))) return;
-    this.violate(3, entry, `the tail moved past transaction ${transaction.tid} before block ${block} was durable at home`);
+    this.violate(
+      3,
+      entry,
+      `the tail moved past transaction ${transaction.tid} before block ${block} was durable at home`,
+    );
   }
 
   private record(logBlock: number, block: number, entry: number): void {
@@ -200,7 +206,8 @@ class OrderingRules {
     this.nextTid = tidNext(tid);
     if (transaction !== null) this.transactions.push(transaction);
     for (const data of this.unflushedData) {
-      if (data < this.begun) this.violate(1, entry, `file data of entry ${data} was not durable before transaction ${tid}`);
+      if (data < this.begun)
+        this.violate(1, entry, `file data of entry ${data} was not durable before transaction ${tid}`);
     }
     this.begun = -1;
   }
@@ -215,7 +222,8 @@ class OrderingRules {
     for (let record = walker.next(tid); record !== null; record = walker.next(tid)) {
       place.add(record.logBlock);
       if (record.kind === 'commit') {
-        if (source.blockMap[record.logBlock] !== commitBlock) this.violate(7, entry, `transaction ${tid} ends elsewhere`);
+        if (source.blockMap[record.logBlock] !== commitBlock)
+          this.violate(7, entry, `transaction ${tid} ends elsewhere`);
         this.head = walker.position;
         for (const logBlock of place) this.mustBeDurable(source.blockMap[logBlock], commitBlock, tid, entry);
         return { tid, place, copies, revoked, commit: entry };

@@ -45,7 +45,8 @@ export function readTree(fs: Filesystem): RecoveredFile[] {
     const names: { name: string; ino: number }[] = [];
     fs.readdir(directory, 0, (name, ino) => {
       const text = decoder.decode(name);
-      if (text !== '.' && text !== '..' && !(directory === ROOT && text === 'lost+found')) names.push({ name: text, ino });
+      if (text !== '.' && text !== '..' && !(directory === ROOT && text === 'lost+found'))
+        names.push({ name: text, ino });
       return true;
     });
     names.sort((a, b) => (a.name < b.name ? -1 : 1));
@@ -86,5 +87,7 @@ function readXattrs(fs: Filesystem, ino: number): [string, Uint8Array][] {
 
 /** What the project's own checker finds on an image that was closed; empty if nothing. */
 export function contradictions(device: BlockDevice): string[] {
-  return checkFilesystem(frozenVolume(device, readGeometry(device), CACHE_BYTES)).findings.map(({ message }) => message);
+  return checkFilesystem(frozenVolume(device, readGeometry(device), CACHE_BYTES)).findings.map(
+    ({ message }) => message,
+  );
 }

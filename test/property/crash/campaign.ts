@@ -9,8 +9,8 @@ import { type Format, poisonedImage } from './formats.js';
 import { describe, type Recorded, Workload, type WorkloadOptions } from './workload.js';
 
 export interface CampaignOptions extends ExploreOptions {
-  /** Runs a workload in place of {@link Workload.record}: for mutations. */
-  readonly record?: typeof Workload.record;
+  /** All workloads begin near the end of the log. */
+  readonly aged?: boolean;
 }
 
 /** A few transactions are enough for a checkpoint, so that most workloads see several. */
@@ -39,13 +39,15 @@ export class Campaign {
     const settings: WorkloadOptions = {
       unitBytes: blockSize,
       checkpointBytes: CHECKPOINT_BYTES,
-      agedCommits: isAged(commands) ? commitsToWrap(this.format) : 0,
+      agedCommits: this.options.aged === true || isAged(commands) ? commitsToWrap(this.format, commands.length) : 0,
     };
-    const record = this.options.record ?? Workload.record;
-    const recorded = await record(new MemoryDevice(this.pristine.slice()), commands, settings);
+    const recorded = await Workload.record(new MemoryDevice(this.pristine.slice()), commands, settings);
     const [violation] = checkOrder(this.pristine, recorded.log);
     if (violation !== undefined) {
-      throw new CrashFailure(`${violation.entry}:all`, `rule ${violation.rule} of the log's order: ${violation.finding}`);
+      throw new CrashFailure(
+        `${violation.entry}:all`,
+        `rule ${violation.rule} of the log's order: ${violation.finding}`,
+      );
     }
     const start = from === 0 ? recorded.started : Math.max(recorded.started, recorded.commands[from - 1].end);
     explore(this.image, recorded, { ...options, from: start }, this.tally);
@@ -61,7 +63,11 @@ export class Campaign {
     const result = await fc.check(property, { seed, numRuns, path, endOnFailure: !shrink });
     if (!result.failed) return;
     const script = [...PRELUDE, ...(result.counterexample?.[0] ?? [])];
-    throw this.failure(script, result.errorInstance, `seed ${result.seed}, path ${result.counterexamplePath}, ${result.numShrinks} times shrunk`);
+    throw this.failure(
+      script,
+      result.errorInstance,
+      `seed ${result.seed}, path ${result.counterexamplePath}, ${result.numShrinks} times shrunk`,
+    );
   }
 
   /**
@@ -100,7 +106,8 @@ export class Campaign {
   }
 
   private failure(script: readonly Command[], error: unknown, origin: string): Error {
-    const complaint = error instanceof Error ? (error instanceof CrashFailure ? error.message : error.stack) : String(error);
+    const complaint =
+      error instanceof Error ? (error instanceof CrashFailure ? error.message : error.stack) : String(error);
     const point = error instanceof CrashFailure ? error.point : null;
     const lines = script.map((command, i) => `  ${String(i).padStart(3)} ${describe(command)}`);
     const again = `npm run test:crash -- --format ${this.format.name} --script '${JSON.stringify(script)}'`;
@@ -117,8 +124,8 @@ function isAged(commands: readonly Command[]): boolean {
   return commands.length % AGED_EACH === AGED_EACH - 1;
 }
 
-/** Commits of one inode, each of some five log blocks, that bring the head near the end of the log. */
-function commitsToWrap({ blockSize }: Format): number {
+/** Commits of one inode, three log blocks each, that bring the head to some place near the end of the log. */
+function commitsToWrap({ blockSize }: Format, vary: number): number {
   const smallestLogBlocks = 1024;
-  return blockSize === 1024 ? Math.floor((smallestLogBlocks - 80) / 5) * 2 : 0;
+  return blockSize === 1024 ? Math.floor((smallestLogBlocks - 4 - (vary % 40)) / 3) * 2 : 0;
 }

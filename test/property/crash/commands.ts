@@ -12,8 +12,15 @@ export type Command =
   | { readonly op: 'append'; readonly path: string; readonly length: number }
   /** Space is mapped now, the bytes and the ioend follow with `land`, or before the file is used otherwise. */
   | { readonly op: 'slow-write'; readonly path: string; readonly pos: number; readonly length: number }
+  /** The file is mapped now, and the bytes are read when `land` comes: whatever was done to it meanwhile. */
+  | { readonly op: 'slow-read'; readonly path: string }
   | { readonly op: 'truncate'; readonly path: string; readonly size: number }
-  | { readonly op: 'allocate' | 'keep' | 'zero' | 'punch'; readonly path: string; readonly pos: number; readonly length: number }
+  | {
+      readonly op: 'allocate' | 'keep' | 'zero' | 'punch';
+      readonly path: string;
+      readonly pos: number;
+      readonly length: number;
+    }
   | { readonly op: 'setxattr'; readonly path: string; readonly name: string; readonly length: number }
   | { readonly op: 'removexattr'; readonly path: string; readonly name: string }
   /** Half steps of the device: background commits and checkpoints get on. */
@@ -35,7 +42,10 @@ export function commandArbitrary(blockSize: number): fc.Arbitrary<Command> {
     fc.integer({ min: 0, max: 12 }).map((n) => n * blockSize),
     fc.integer({ min: 0, max: 12 * blockSize }),
   );
-  const length = fc.oneof(fc.integer({ min: 1, max: 4 * blockSize }), fc.constantFrom(1, 100, blockSize, 3 * blockSize));
+  const length = fc.oneof(
+    fc.integer({ min: 1, max: 4 * blockSize }),
+    fc.constantFrom(1, 100, blockSize, 3 * blockSize),
+  );
   const record = <T extends Record<string, fc.Arbitrary<unknown>>>(weight: number, fields: T) => ({
     weight,
     arbitrary: fc.record(fields) as unknown as fc.Arbitrary<Command>,
@@ -46,6 +56,7 @@ export function commandArbitrary(blockSize: number): fc.Arbitrary<Command> {
     record(8, { op: is('write'), path, pos, length }),
     record(4, { op: is('append'), path, length }),
     record(3, { op: is('slow-write'), path, pos, length }),
+    record(2, { op: is('slow-read'), path }),
     record(2, { op: is('land') }),
     record(4, { op: is('truncate'), path, size: pos }),
     record(4, { op: is('allocate', 'keep', 'zero', 'punch'), path, pos, length }),

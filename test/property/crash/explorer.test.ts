@@ -19,7 +19,7 @@ describe('after a crash at any moment', function () {
       const { EXT4D_SEED: seed, EXT4D_PATH: path } = process.env;
       await measured(format.name, async (tally) => {
         const campaign = new Campaign(format, tally, OPTIONS);
-        await campaign.random(seed === undefined ? (Date.now() & 0x7fffffff) : Number(seed), RUNS, path);
+        await campaign.random(seed === undefined ? Date.now() & 0x7fffffff : Number(seed), RUNS, path);
       });
     });
 

@@ -2,7 +2,7 @@
  * Takes a history apart into crash states, recovers each as a mount would, and asks the oracle, the project's checker
  * and, now and then, e2fsck. Some recoveries crash as well, up to three deep: the next must come to the same end.
  */
-import { Filesystem } from '../../../src/ext4/filesystem.js';
+
 import {
   type CrashPoint,
   crashPoints,
@@ -15,8 +15,9 @@ import {
 } from '../../../src/crash/crash-points.js';
 import { History } from '../../../src/crash/history.js';
 import { contradictions, openState, readTree } from '../../../src/crash/recovered.js';
-import { StateImage } from '../../../src/crash/state-image.js';
+import type { StateImage } from '../../../src/crash/state-image.js';
 import type { LogEntry } from '../../../src/crash/write-log.js';
+import type { Filesystem } from '../../../src/ext4/filesystem.js';
 import { fsck } from '../../support/mke2fs.js';
 import { treeText } from './model.js';
 import { allowedAt, judge } from './oracle.js';
@@ -41,12 +42,15 @@ export class Tally {
   nested = 0;
   e2fsck = 0;
 
-  summary(seconds: number): string {
-    const states = this.states + this.nested;
+  counts(): string {
     return (
-      `${this.workloads} workloads, ${states} crash states (${this.nested} of them inside a recovery), ` +
-      `${this.e2fsck} shown to e2fsck, ${Math.round(states / seconds)} states/s`
+      `${this.workloads} workloads, ${this.states + this.nested} crash states (${this.nested} of them inside a recovery), ` +
+      `${this.e2fsck} shown to e2fsck`
     );
+  }
+
+  summary(seconds: number): string {
+    return `${this.counts()}, ${Math.round((this.states + this.nested) / seconds)} states/s`;
   }
 
   add(other: Tally): void {
@@ -98,7 +102,15 @@ export function explore(image: StateImage, recorded: Recorded, options: ExploreO
         tally.states++;
         const nests = nestedEach > 0 && random.below(nestedEach) === 0;
         const asks = e2fsckEach > 0 && random.below(e2fsckEach) === 0;
-        judged(recoverAndJudge(image, nests || only !== undefined, (files) => judge(recorded, allowed, files), random, tally));
+        judged(
+          recoverAndJudge(
+            image,
+            nests || only !== undefined,
+            (files) => judge(recorded, allowed, files),
+            random,
+            tally,
+          ),
+        );
         if (asks || only !== undefined) judged(askE2fsck(image, tally));
         image.undoTo(level);
       }
@@ -163,7 +175,8 @@ function nestedFailure(
     history.apply(point);
     tally.nested++;
     const complaint = recoverAndJudge(image, depth < MAX_DEPTH, sameTree, random, tally, depth + 1);
-    if (complaint !== null) return `crashed again in the recovery, at ${nameOf(point, history.unflushedAt(point.position))}: ${complaint}`;
+    if (complaint !== null)
+      return `crashed again in the recovery, at ${nameOf(point, history.unflushedAt(point.position))}: ${complaint}`;
   }
   history.rewind();
   openState(image).closeSync();

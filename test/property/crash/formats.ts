@@ -17,7 +17,12 @@ const SMALL = ['-N', '64', '-J', 'size=1', '-m', '0', '-O', '^resize_inode'];
 
 export const FORMATS: readonly Format[] = [
   { name: '1k', blockSize: 1024, sizeMiB: 3, args: ['-b', '1024', ...SMALL] },
-  { name: '1k-orphan-file', blockSize: 1024, sizeMiB: 3, args: ['-b', '1024', ...SMALL, '-O', 'orphan_file,metadata_csum_seed'] },
+  {
+    name: '1k-orphan-file',
+    blockSize: 1024,
+    sizeMiB: 3,
+    args: ['-b', '1024', ...SMALL, '-O', 'orphan_file,metadata_csum_seed'],
+  },
   { name: '1k-no-csum', blockSize: 1024, sizeMiB: 3, args: ['-b', '1024', ...SMALL, '-O', '^metadata_csum,^64bit'] },
   { name: '4k', blockSize: 4096, sizeMiB: 8, args: ['-N', '64', '-m', '0'] },
 ];
@@ -44,6 +49,7 @@ export function poisonedImage(format: Format): Uint8Array {
 
 export function formatNamed(name: string): Format {
   const format = FORMATS.find((each) => each.name === name);
-  if (format === undefined) throw new Error(`there is no format ${name}: ${FORMATS.map((each) => each.name).join(', ')}`);
+  if (format === undefined)
+    throw new Error(`there is no format ${name}: ${FORMATS.map((each) => each.name).join(', ')}`);
   return format;
 }

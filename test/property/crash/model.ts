@@ -2,7 +2,7 @@
  * The oracle: an ext4 in memory that keeps every version of itself. It knows nothing of blocks or logs, only what the
  * calls mean, so that "what was there after the n-th operation" can be asked for all n.
  */
-import { type RecoveredFile } from '../../../src/crash/recovered.js';
+import type { RecoveredFile } from '../../../src/crash/recovered.js';
 
 export type Type = 'file' | 'directory' | 'symlink';
 
@@ -72,7 +72,7 @@ export class Model {
   }
 
   /** A step is done: what is there now is one more version. */
-  commit(changed: readonly Node[]): void {
+  commit(changed: readonly Node[], what: 'metadata' | 'data' = 'metadata'): void {
     const files = new Map<string, { id: number; content: Uint8Array }>();
     const lines: string[] = [];
     const first = new Map<Node, string>();
@@ -92,7 +92,8 @@ export class Model {
     visit(this.root, '');
     this.versions.push({ tree: lines.join('\n'), files });
     for (const node of changed) {
-      node.changedIn = this.version;
+      // Bytes overwritten in place change nothing that a commit could hold.
+      if (what === 'metadata') node.changedIn = this.version;
       if (node.type !== 'file') continue;
       const history = this.contents.get(node.id) ?? [];
       if (history.length === 0) this.contents.set(node.id, history);
@@ -118,10 +119,12 @@ function line(
 
 /** Values are one byte repeated; anything else is a mixture that no operation wrote. */
 function uniform(value: Uint8Array): string {
-  return value.every((byte) => byte === value[0]) ? `${value[0] ?? ''}` : `mixed(${Buffer.from(value).toString('hex')})`;
+  return value.every((byte) => byte === value[0])
+    ? `${value[0] ?? ''}`
+    : `mixed(${Buffer.from(value).toString('hex')})`;
 }
 
-const TYPES: Readonly<Record<number, Type>> = { 0o100000: 'file', 0o040000: 'directory', 0o120000: 'symlink' };
+const TYPES: Readonly<Record<number, Type>> = { 16807: 'file', 9604: 'directory', 21609: 'symlink' };
 
 /** What {@link Version.tree} says, of a recovered filesystem. */
 export function treeText(files: readonly RecoveredFile[]): string {

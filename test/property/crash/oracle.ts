@@ -61,7 +61,12 @@ function sameFiles(a: Version, b: Version): boolean {
   return true;
 }
 
-function judgeContents(recorded: Recorded, allowed: Allowed, v: number, files: readonly RecoveredFile[]): string | null {
+function judgeContents(
+  recorded: Recorded,
+  allowed: Allowed,
+  v: number,
+  files: readonly RecoveredFile[],
+): string | null {
   const version = recorded.model.versions[v];
   for (const { path, content } of files) {
     const expected = version.files.get(path);

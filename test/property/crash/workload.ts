@@ -8,7 +8,7 @@ import { RecordingDevice } from '../../../src/crash/recording-device.js';
 import type { LogEntry } from '../../../src/crash/write-log.js';
 import { FsError } from '../../../src/errors.js';
 import { Filesystem } from '../../../src/ext4/filesystem.js';
-import { type IomapMapping, OP_WRITE, TYPE_UNWRITTEN } from '../../../src/ext4/iomap.js';
+import { type IomapMapping, OP_WRITE, TYPE_MAPPED, TYPE_UNWRITTEN } from '../../../src/ext4/iomap.js';
 import type { Command } from './commands.js';
 import { Model, type Node, type Type } from './model.js';
 
@@ -46,6 +46,16 @@ interface SlowWrite {
   readonly start: number;
 }
 
+/** A read of a whole file that was mapped and not done yet. */
+interface SlowRead {
+  readonly node: Node;
+  readonly path: string;
+  readonly token: number;
+  /** Version when it was mapped. */
+  readonly version: number;
+  readonly pieces: { readonly pos: number; readonly length: number; readonly addr: number }[];
+}
+
 export interface WorkloadOptions {
   /** The block size: each block of a larger write is kept or lost by itself. */
   readonly unitBytes?: number;
@@ -61,6 +71,7 @@ export class Workload {
   private readonly fs: Filesystem;
   private readonly open: Node[] = [];
   private slow: SlowWrite[] = [];
+  private reads: SlowRead[] = [];
   private readonly promised: Promised[] = [];
   private started = 0;
   private readonly commands: { end: number; version: number; text: string }[] = [];
@@ -114,15 +125,21 @@ export class Workload {
   }
 
   async finish(): Promise<Recorded> {
-    this.land();
     this.close();
+    this.land();
     // Unlinked files that are still open stay orphans only in a crash; unmounting closes them all.
     this.fs.closeSync();
     this.promise(this.model.version, this.contents);
     this.device.mark('unmounted');
     this.note('unmount');
     await settled();
-    return { log: this.device.log, model: this.model, promised: this.promised, started: this.started, commands: this.commands };
+    return {
+      log: this.device.log,
+      model: this.model,
+      promised: this.promised,
+      started: this.started,
+      commands: this.commands,
+    };
   }
 
   private note(text: string): void {
@@ -182,7 +199,12 @@ export class Workload {
       case 'mkdir':
       case 'symlink':
         if (node !== undefined) return false;
-        this.make(command.op === 'create' ? 'file' : command.op === 'mkdir' ? 'directory' : 'symlink', command.op === 'symlink' ? command.length : 0, parent, name);
+        this.make(
+          command.op === 'create' ? 'file' : command.op === 'mkdir' ? 'directory' : 'symlink',
+          command.op === 'symlink' ? command.length : 0,
+          parent,
+          name,
+        );
         return true;
       case 'link':
       case 'rename':
@@ -229,6 +251,10 @@ export class Workload {
         return true;
     }
     if (node?.type !== 'file') return false;
+    if (command.op === 'slow-read') {
+      this.beginRead(node, command.path);
+      return true;
+    }
     this.landOf(node);
     switch (command.op) {
       case 'write':
@@ -283,7 +309,8 @@ export class Workload {
       return true;
     }
     // A directory must not become its own descendant.
-    if (`${command.to}/`.startsWith(`${command.path}/`) || `${command.path}/`.startsWith(`${command.to}/`)) return false;
+    if (`${command.to}/`.startsWith(`${command.path}/`) || `${command.path}/`.startsWith(`${command.to}/`))
+      return false;
     if (command.op === 'exchange') {
       if (target === undefined) return false;
       fs.rename(parent.ino, bytes(name), newParent.ino, bytes(newName), RENAME_EXCHANGE, CRED);
@@ -370,6 +397,7 @@ export class Workload {
     const landing = this.slow.filter(({ node }) => only === undefined || node === only);
     this.slow = this.slow.filter((write) => !landing.includes(write));
     for (const write of landing) this.landOne(write);
+    if (only === undefined) for (const read of this.reads.splice(0)) this.finishRead(read);
   }
 
   private landOne({ node, token, pieces, data, start }: SlowWrite): void {
@@ -391,10 +419,41 @@ export class Workload {
     }
     for (const { pos, length, mapping } of pieces) {
       fs.iomapIoend(node.ino, pos, length, mapping.addrBytes + (pos - mapping.offsetBytes), 0, 0);
+      const grows = pos + length > node.content.length;
       const after = resized(node.content, Math.max(node.content.length, pos + length));
       after.set(data.subarray(pos - start, pos - start + length), pos);
       node.content = after;
-      model.commit([node]);
+      model.commit([node], grows || mapping.type === TYPE_UNWRITTEN ? 'metadata' : 'data');
+    }
+    fs.dataFinished(token);
+  }
+
+  private beginRead(node: Node, path: string): void {
+    const { fs, model } = this;
+    const pieces: SlowRead['pieces'] = [];
+    const size = node.content.length;
+    for (let pos = 0; pos < size; ) {
+      const mapping = fs.iomapBegin(node.ino, pos, size - pos, 0);
+      const length = Math.min(size, mapping.offsetBytes + mapping.lengthBytes) - pos;
+      const addr = mapping.addrBytes + (pos - mapping.offsetBytes);
+      if (mapping.type === TYPE_MAPPED) pieces.push({ pos, length, addr });
+      pos += length;
+    }
+    this.reads.push({ node, path, token: fs.dataStarted(), version: model.version, pieces });
+  }
+
+  /** What a read finds is the file as it was at some moment while it was under way: never what its blocks became. */
+  private finishRead({ node, path, token, version, pieces }: SlowRead): void {
+    const { fs, device, model } = this;
+    const history = model.contents.get(node.id) ?? [];
+    const contents = history
+      .filter((_, i) => i + 1 >= history.length || history[i + 1].version > version)
+      .map(({ content }) => content);
+    for (const { pos, length, addr } of pieces) {
+      const found = new Uint8Array(length);
+      device.read(addr, found);
+      const strange = found.findIndex((byte, i) => !contents.some((content) => (content[pos + i] ?? 0) === byte));
+      assert.ok(strange < 0, `a read of ${path} found at ${pos + strange} what was never there`);
     }
     fs.dataFinished(token);
   }
