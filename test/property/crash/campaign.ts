@@ -9,6 +9,8 @@ import { type Format, poisonedImage } from './formats.js';
 import { describe, type Recorded, Workload, type WorkloadOptions } from './workload.js';
 
 export interface CampaignOptions extends ExploreOptions {
+  /** Random workloads use only these. */
+  readonly ops?: readonly Command['op'][];
   /** All workloads begin near the end of the log. */
   readonly aged?: boolean;
 }
@@ -56,7 +58,11 @@ export class Campaign {
 
   /** Random workloads; the first that fails is shrunk and thrown with everything needed to run it again. */
   async random(seed: number, numRuns: number, path?: string, { shrink = true } = {}): Promise<void> {
-    const commands = fc.array(commandArbitrary(this.format.blockSize), { minLength: 1, maxLength: 60, size: 'max' });
+    const commands = fc.array(commandArbitrary(this.format.blockSize, this.options.ops), {
+      minLength: 1,
+      maxLength: 60,
+      size: 'max',
+    });
     const property = fc.asyncProperty(commands, async (script) => {
       await this.try([...PRELUDE, ...script], { ...this.options, seed: seed + script.length }, PRELUDE.length);
     });

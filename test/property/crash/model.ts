@@ -2,7 +2,9 @@
  * The oracle: an ext4 in memory that keeps every version of itself. It knows nothing of blocks or logs, only what the
  * calls mean, so that "what was there after the n-th operation" can be asked for all n.
  */
+
 import type { RecoveredFile } from '../../../src/crash/recovered.js';
+import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../../../src/ext4/format/inode.js';
 
 export type Type = 'file' | 'directory' | 'symlink';
 
@@ -124,7 +126,11 @@ function uniform(value: Uint8Array): string {
     : `mixed(${Buffer.from(value).toString('hex')})`;
 }
 
-const TYPES: Readonly<Record<number, Type>> = { 16807: 'file', 9604: 'directory', 21609: 'symlink' };
+const TYPES: ReadonlyMap<number, Type> = new Map([
+  [S_IFREG, 'file'],
+  [S_IFDIR, 'directory'],
+  [S_IFLNK, 'symlink'],
+]);
 
 /** What {@link Version.tree} says, of a recovered filesystem. */
 export function treeText(files: readonly RecoveredFile[]): string {
@@ -132,7 +138,7 @@ export function treeText(files: readonly RecoveredFile[]): string {
     .map(({ path, stat, first, content, xattrs }) =>
       line(
         path,
-        TYPES[stat.mode & 0o170000] ?? 'file',
+        TYPES.get(stat.mode & S_IFMT) ?? 'file',
         stat.mode & 0o7777,
         stat.nlink,
         content ?? new Uint8Array(0),

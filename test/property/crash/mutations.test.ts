@@ -11,9 +11,9 @@ const ENOUGH = 600;
 describe('the crash explorer notices', function () {
   this.timeout(300_000);
 
-  for (const { name, aged, apply } of MUTATIONS) {
+  for (const { name, aged, ops, apply } of MUTATIONS) {
     it(name, async () => {
-      const campaign = new Campaign(formatNamed('1k'), new Tally(), { aged });
+      const campaign = new Campaign(formatNamed('1k'), new Tally(), { aged, ops });
       const undo = apply();
       let noticed: unknown = null;
       try {

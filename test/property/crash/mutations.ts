@@ -2,17 +2,21 @@
  * Faults put into the engine on purpose, one at a time: an order of writes broken, a record left out. The harness must
  * notice each. They are put in from outside, so that the engine has no switches for being wrong.
  */
+
 import type { BlockDevice, IoStep } from '../../../src/block/device.js';
 import { RecordingDevice } from '../../../src/crash/recording-device.js';
 import { FileData } from '../../../src/jbd2/file-data.js';
 import { BlockType, JBD2_MAGIC } from '../../../src/jbd2/format.js';
 import { Handle } from '../../../src/jbd2/handle.js';
 import { Journal } from '../../../src/jbd2/journal.js';
+import type { Command } from './commands.js';
 
 export interface Mutation {
   readonly name: string;
   /** Shows only when the log wraps around. */
   readonly aged?: boolean;
+  /** Commands that are likely to show it. */
+  readonly ops?: readonly Command['op'][];
   /** Puts the fault in; returns what takes it out. */
   readonly apply: () => () => void;
 }
@@ -54,6 +58,21 @@ const isCheckpoint = (steps: readonly IoStep[]) => !isCommit(steps) && steps.som
 const without = <T>(items: readonly T[], at: number): T[] => items.filter((_, i) => i !== at);
 const flushBefore = (steps: readonly IoStep[], at: number): number =>
   steps.findLastIndex((step, i) => i < at && step.kind === 'flush');
+
+/** Blocks of directories, attributes and long links become free, and file data. */
+const METADATA_THEN_DATA: readonly Command['op'][] = [
+  'mkdir',
+  'rmdir',
+  'setxattr',
+  'unlink',
+  'symlink',
+  'write',
+  'append',
+  'commit',
+  'syncfs',
+  'steps',
+  'checkpoint',
+];
 
 export const MUTATIONS: readonly Mutation[] = [
   {
@@ -110,6 +129,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'revoke records left out',
+    ops: METADATA_THEN_DATA,
     apply: () =>
       patch(Handle.prototype, 'revoke', function (this: Handle, nr: number) {
         this.forget(nr);
@@ -124,6 +144,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'freed blocks used again while they are being read',
+    ops: ['write', 'slow-read', 'punch', 'truncate', 'commit', 'idle', 'land'],
     apply: () =>
       patch(FileData.prototype, 'defer', ((actions: readonly (() => void)[]) => {
         for (const action of actions) action();
@@ -131,6 +152,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'freed blocks still written home by a later checkpoint',
+    ops: METADATA_THEN_DATA,
     apply: () =>
       patch(Journal.prototype, 'dropForgotten', ((transaction: { forgotten: Set<unknown> }) => {
         transaction.forgotten.clear();
@@ -145,6 +167,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'an fsync that does not wait for overwritten data',
+    ops: ['write', 'fsync', 'idle'],
     apply: () =>
       patch(Journal.prototype, 'whenDataFlushed', ((tell: (error: null) => void) => {
         queueMicrotask(() => tell(null));
