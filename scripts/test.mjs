@@ -8,8 +8,17 @@ import { join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { debianPackages, isRoot, RUN_PACKAGES, root, setup } from './setup.mjs';
 
-/** Tests compare extended attributes and ACLs with what the usual tools say. */
-const TEST_PACKAGES = { ...RUN_PACKAGES, debugfs: 'e2fsprogs', getfattr: 'attr', setfacl: 'acl' };
+/** Tests compare with what the usual tools say, put faults under the server, and boot a kernel with device-mapper. */
+const TEST_PACKAGES = {
+  ...RUN_PACKAGES,
+  debugfs: 'e2fsprogs',
+  getfattr: 'attr',
+  setfacl: 'acl',
+  strace: 'strace',
+  dmsetup: 'dmsetup',
+  modprobe: 'kmod',
+  'linux.uml': 'user-mode-linux',
+};
 
 function fail(message) {
   process.stderr.write(`test: ${message}\n`);

@@ -2,7 +2,7 @@
  * jbd2's rules of order, checked on what was written, without a replay:
  *
  *   1. every log block of a transaction, and the file data written before it, is durable before its commit block
- *   2. a block goes home only with content that a durable transaction logged
+ *   2. a block goes home only with content that a durable transaction logged, and not once it is revoked
  *   3. the tail moves past a transaction only when its blocks are durable at home, and log space is used again only when
  *      that tail is durable
  *   4. no copy in the log begins with the journal's magic number
@@ -264,6 +264,10 @@ class OrderingRules {
       ({ copies, commit }) => this.isDurable(commit) && equal(copies.get(block), content),
     );
     if (!logged) this.violate(2, entry, `block ${block} went home with content that no durable transaction logged`);
+    const revoker = this.transactions.findLast(({ revoked, copies }) => revoked.has(block) || copies.has(block));
+    if (revoker?.revoked.has(block) === true && this.isDurable(revoker.commit)) {
+      this.violate(2, entry, `block ${block} went home although transaction ${revoker.tid} had revoked it`);
+    }
     const writes = this.home.get(block) ?? [];
     if (writes.length === 0) this.home.set(block, writes);
     writes.push({ entry, content });

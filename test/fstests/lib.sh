@@ -44,10 +44,11 @@ umount_ext4d() {
   SERVER=
 }
 
-# The server is gone as if it had never answered; what it had not written is lost.
+# The server is gone as if it had never answered; what it had not written is lost. Writers meet ENOTCONN until all of them
+# have ended; only then is the mount taken away, or they would write into the directory below it.
 kill_ext4d() {
-  kill -9 "$SERVER"
-  wait "$SERVER" 2>/dev/null
+  kill -9 "$SERVER" 2>/dev/null
+  wait 2>/dev/null
   umount -l "$MNT" 2>/dev/null
   SERVER=
 }

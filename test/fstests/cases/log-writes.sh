@@ -1,4 +1,4 @@
-# needs: uml 200 400
+# needs: uml 100 64
 # dm-log-writes records everything that reaches the disk under a mounted ext4d; the disk is then put back to every flush in
 # turn, mounted, unmounted and checked. The idea of generic/455, 457 and 482.
 . "$(dirname "$0")/../lib.sh"

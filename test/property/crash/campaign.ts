@@ -11,6 +11,8 @@ import { describe, type Recorded, Workload, type WorkloadOptions } from './workl
 export interface CampaignOptions extends ExploreOptions {
   /** Random workloads use only these. */
   readonly ops?: readonly Command['op'][];
+  /** What goes wrong does so before any crash: the history alone is looked at. */
+  readonly recordOnly?: boolean;
   /** All workloads begin near the end of the log. */
   readonly aged?: boolean;
 }
@@ -51,6 +53,7 @@ export class Campaign {
         `rule ${violation.rule} of the log's order: ${violation.finding}`,
       );
     }
+    if (this.options.recordOnly === true) return recorded;
     const start = from === 0 ? recorded.started : Math.max(recorded.started, recorded.commands[from - 1].end);
     explore(this.image, recorded, { ...options, from: start }, this.tally);
     return recorded;

@@ -5,18 +5,26 @@
 
 import type { BlockDevice, IoStep } from '../../../src/block/device.js';
 import { RecordingDevice } from '../../../src/crash/recording-device.js';
+import { StateImage } from '../../../src/crash/state-image.js';
+import { Filesystem } from '../../../src/ext4/filesystem.js';
+import { OP_WRITE, TYPE_UNWRITTEN } from '../../../src/ext4/iomap.js';
 import { FileData } from '../../../src/jbd2/file-data.js';
 import { BlockType, JBD2_MAGIC } from '../../../src/jbd2/format.js';
 import { Handle } from '../../../src/jbd2/handle.js';
 import { Journal } from '../../../src/jbd2/journal.js';
+import { RevokeTable } from '../../../src/jbd2/revoke-table.js';
 import type { Command } from './commands.js';
 
 export interface Mutation {
   readonly name: string;
   /** Shows only when the log wraps around. */
   readonly aged?: boolean;
+  /** Shows without a crash: in the order of the writes, or to a reader. */
+  readonly recordOnly?: boolean;
   /** Commands that are likely to show it. */
   readonly ops?: readonly Command['op'][];
+  /** Shows when the recovery crashes as well. */
+  readonly nestedEach?: number;
   /** Puts the fault in; returns what takes it out. */
   readonly apply: () => () => void;
 }
@@ -144,6 +152,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'freed blocks used again while they are being read',
+    recordOnly: true,
     ops: ['write', 'slow-read', 'punch', 'truncate', 'commit', 'idle', 'land'],
     apply: () =>
       patch(FileData.prototype, 'defer', ((actions: readonly (() => void)[]) => {
@@ -152,11 +161,39 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'freed blocks still written home by a later checkpoint',
+    recordOnly: true,
     ops: METADATA_THEN_DATA,
     apply: () =>
       patch(Journal.prototype, 'dropForgotten', ((transaction: { forgotten: Set<unknown> }) => {
         transaction.forgotten.clear();
       }) as never),
+  },
+  {
+    name: 'blocks marked as written before their data is',
+    apply: () => {
+      const { iomapBegin } = Filesystem.prototype;
+      return patch(Filesystem.prototype, 'iomapBegin', function (
+        this: Filesystem,
+        ...[ino, pos, count, flags]: Parameters<Filesystem['iomapBegin']>
+      ) {
+        const mapping = iomapBegin.call(this, ino, pos, count, flags);
+        if ((flags & OP_WRITE) !== 0 && mapping.type === TYPE_UNWRITTEN) {
+          const length = Math.min(count, mapping.offsetBytes + mapping.lengthBytes - pos);
+          this.iomapIoend(ino, pos, length, mapping.addrBytes + (pos - mapping.offsetBytes), 0, 0);
+        }
+        return mapping;
+      } as never);
+    },
+  },
+  {
+    name: 'a replay that ignores revoke records',
+    ops: METADATA_THEN_DATA,
+    apply: () => patch(RevokeTable.prototype, 'revokes', (() => false) as never),
+  },
+  {
+    name: 'a recovery that does not flush',
+    nestedEach: 4,
+    apply: () => patch(StateImage.prototype, 'flush', (() => {}) as never),
   },
   {
     name: 'an fsync that does not wait for its commit',

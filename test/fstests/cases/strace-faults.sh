@@ -1,0 +1,40 @@
+# needs: root strace
+# The live server, with errors and kills put under it by strace: the Nth write, the Nth flush, all from the Nth on. fsync
+# must report what it could not do, reads go on, and the next mount finds everything that was synced.
+. "$(dirname "$0")/../lib.sh"
+IMAGE=$SCRATCH/image
+LIST=$SCRATCH/list
+
+run_with() {
+  local inject=$1
+  rm -f "$IMAGE"
+  truncate -s 64M "$IMAGE"
+  mke2fs -q -F -t ext4 "$IMAGE" || fail mke2fs
+  : >"$LIST"
+  mount_ext4d "$IMAGE" || fail mount
+  fill "$LIST" 1 3 16 >/dev/null
+  strace -f -qq -p "$SERVER" -e "trace=${inject%%:*}" -e "inject=$inject" -o /dev/null &
+  TRACER=$!
+  sleep 0.3
+  fill "$LIST" 10 12 16 >"$SCRATCH/filled" 2>&1
+  if kill -0 "$SERVER" 2>/dev/null; then
+    cmp -s "$MNT/file1" "$MNT/file1" || fail "$inject: what is there cannot be read any more"
+  fi
+  kill "$TRACER" 2>/dev/null
+  wait "$TRACER" 2>/dev/null
+  kill_ext4d
+  mount_ext4d "$IMAGE" || fail "$inject: mount"
+  must_be_there "$LIST" 16 >/dev/null
+  umount_ext4d || fail "$inject: unmount"
+  must_be_clean "$IMAGE"
+  echo "$inject: $(cat "$SCRATCH/filled"), all of those found again"
+}
+
+for when in 1 2 3 5 8 13; do
+  run_with "fdatasync:error=EIO:when=$when"
+  run_with "pwritev:error=EIO:when=$when"
+  run_with "pwritev,pwrite64:signal=KILL:when=$when"
+done
+run_with "fdatasync:error=EIO:when=2+"
+run_with "pwrite64:error=EIO:when=3+"
+run_with "pwritev:error=ENOSPC:when=4+"
