@@ -39,6 +39,11 @@ const COMMANDS: Record<string, Command> = {
     summary: 'look for contradictions in an image; a dirty log is replayed in memory',
     run: async (args) => (await import('./check.js')).runCheck(args),
   },
+  crashtest: {
+    usage: 'crashtest [--setup SHELL] [--verify SHELL] [OPTIONS] -- COMMAND...',
+    summary: 'run a program, then crash its filesystem at every moment of it, and see which promises are broken',
+    run: async (args) => (await import('./crashtest.js')).runCrashtest(args),
+  },
   demo: {
     usage: 'demo',
     summary: 'make an image, kill its server in mid-write, and show that nothing fsynced is lost',
@@ -96,7 +101,8 @@ async function dispatch(args: readonly string[]): Promise<number> {
     return MountExit.USAGE;
   }
   const command = COMMANDS[name];
-  if (rest.includes('--help') || rest.includes('-h')) {
+  const own = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest;
+  if (own.includes('--help') || own.includes('-h')) {
     process.stdout.write(`usage: ext4d ${command.usage}\n       ${command.summary}\n`);
     return MountExit.OK;
   }

@@ -2,7 +2,7 @@
  * Which crash states of a history to look at. A state is a position, the entries issued so far, and for each write that
  * no flush had covered by then, whether the disk kept it: whole, not at all, or some of its sectors.
  */
-import { type LogEntry, type LoggedWrite, SECTOR_BYTES } from './write-log.js';
+import { type LogEntry, type LoggedMark, type LoggedWrite, SECTOR_BYTES } from './write-log.js';
 
 export interface CrashPoint {
   /** Entries of the log that had been issued. */
@@ -61,12 +61,12 @@ export function unflushedAt(log: readonly LogEntry[], position: number): number[
   return unflushed;
 }
 
-/** Positions worth looking at: before each flush ends, after each mark, and the end. In between the disk holds subsets of those. */
+/** Positions worth looking at: before each flush ends, after each promise, and the end. In between the disk holds subsets of those. */
 export function crashPositions(log: readonly LogEntry[]): number[] {
   const positions: number[] = [];
   for (let i = 0; i < log.length; i++) {
     if (log[i].kind === 'flush') positions.push(i);
-    else if (log[i].kind === 'mark') positions.push(i + 1);
+    else if (log[i].kind === 'mark' && (log[i] as LoggedMark).promise) positions.push(i + 1);
   }
   positions.push(log.length);
   return [...new Set(positions)];

@@ -75,7 +75,7 @@ export function readLogWrites(bytes: Uint8Array): LogEntry[] {
     if ((flags & FLAG_FLUSH) !== 0) log.push({ kind: 'flush', covers: log.length });
     if ((flags & FLAG_MARK) !== 0) {
       const text = bytes.subarray(at + 8 * ENTRY_FIELDS, at + 8 * ENTRY_FIELDS + dataBytes);
-      log.push({ kind: 'mark', text: new TextDecoder().decode(text) });
+      log.push({ kind: 'mark', text: new TextDecoder().decode(text), promise: true });
     } else if ((flags & FLAG_DISCARD) === 0 && sectors > 0) {
       const length = sectors * sectorBytes;
       if (data + length > bytes.length) throw bad(`entry ${i} is cut off`);

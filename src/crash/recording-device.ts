@@ -62,6 +62,8 @@ export class RecordingDevice implements BlockDevice {
   readonly sizeBytes: number;
   readonly readOnly = false;
   readonly log: LogEntry[] = [];
+  /** There is something to {@link step}. */
+  onSubmit: (() => void) | null = null;
   private readonly below: BlockDevice;
   private readonly unitBytes: number;
   /** Jobs with writes run one after the other, as the native addon runs them; flushes alone need not wait for those. */
@@ -87,14 +89,15 @@ export class RecordingDevice implements BlockDevice {
     this.flushed(this.log.length);
   }
 
-  mark(text: string): void {
-    this.log.push({ kind: 'mark', text });
+  mark(text: string, { promise = false } = {}): void {
+    this.log.push({ kind: 'mark', text, promise });
   }
 
   submit(steps: readonly IoStep[], whenDone: WhenDone): IoJob {
     const job = new RecordedJob(this, steps, whenDone);
     const flushOnly = steps.every((step) => step.kind === 'flush');
     (flushOnly ? this.flushJobs : this.journalJobs).push(job);
+    this.onSubmit?.();
     return job;
   }
 

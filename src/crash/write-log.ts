@@ -24,6 +24,8 @@ export interface LoggedFlush {
 export interface LoggedMark {
   readonly kind: 'mark';
   readonly text: string;
+  /** From here on more must survive: a moment worth crashing at. */
+  readonly promise: boolean;
 }
 
 export type LogEntry = LoggedWrite | LoggedFlush | LoggedMark;

@@ -130,7 +130,7 @@ export class Workload {
     // Unlinked files that are still open stay orphans only in a crash; unmounting closes them all.
     this.fs.closeSync();
     this.promise(this.model.version, this.contents);
-    this.device.mark('unmounted');
+    this.device.mark('unmounted', { promise: true });
     this.note('unmount');
     await settled();
     return {
@@ -480,7 +480,7 @@ export class Workload {
     if (node === null) for (const id of model.contents.keys()) contents.set(id, version);
     else if (node.type === 'file') contents.set(node.id, version);
     this.promise(node === null ? version : Math.max(this.promisedVersion, node.changedIn), contents);
-    device.mark(tid === undefined ? 'synced' : `synced tid ${tid}`);
+    device.mark(tid === undefined ? 'synced' : `synced tid ${tid}`, { promise: true });
   }
 
   private promise(version: number, contents: Map<number, number>): void {

@@ -1,0 +1,308 @@
+/**
+ * `ext4d crashtest -- COMMAND...`: runs a program on a scratch filesystem, records every write and flush, and finds out
+ * which crashes its promises do not survive.
+ */
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { MemoryDevice } from '../block/memory-device.js';
+import { Random, type Thoroughness } from '../crash/crash-points.js';
+import { htmlReport, lastOperations } from '../crash/html-report.js';
+import { writeLogWrites } from '../crash/log-writes.js';
+import { type MountedOptions, runIn, whileMounted } from '../crash/mounted.js';
+import { type Explored, exploreStates, imageAt, type Outcome, type StateKind } from '../crash/outcomes.js';
+import { recordOperations } from '../crash/recorded-engine.js';
+import { RecordingDevice } from '../crash/recording-device.js';
+import { StateImage } from '../crash/state-image.js';
+import type { LogEntry, LoggedWrite } from '../crash/write-log.js';
+import { FsError } from '../errors.js';
+import { readJournalMap } from '../ext4/journal-inode.js';
+import { readGeometry } from '../ext4/open.js';
+import { parseArguments, UsageError } from './args.js';
+import { count, print } from './image-command.js';
+import { checkFuse, checkNative, onPath } from './mount-checks.js';
+import { Progress } from './progress.js';
+import { CommandError, report } from './report.js';
+
+const NAME = 'ext4d crashtest';
+const USAGE = `usage: ext4d crashtest [OPTIONS] -- COMMAND [ARGUMENT]...
+  --setup SHELL    run before recording begins: what is there before the program starts
+  --verify SHELL   run in each recovered filesystem; exit code 0: all promises are kept. What COMMAND had printed by the
+                   time of the crash is its standard input. Without it only ext4d's own recovery is tested
+  --size MIB       of the scratch filesystem (64)          --mkfs OPTIONS   for mke2fs
+  --most N         recovered filesystems to verify (300)   --seed N         for the choice of crash states (1)
+  --report FILE    the report in HTML (ext4d-crashtest.html; - for none)
+  --keep DIR       write there the first image of each kind of broken state, and the whole history as a dm-log-writes log
+`;
+const OPTIONS = {
+  setup: { type: 'string' },
+  verify: { type: 'string' },
+  size: { type: 'string' },
+  mkfs: { type: 'string' },
+  most: { type: 'string' },
+  seed: { type: 'string' },
+  report: { type: 'string' },
+  keep: { type: 'string' },
+} as const;
+
+/** 0 all promises kept, 1 some broken, 8 it could not be tested, 16 usage. */
+const Exit = { KEPT: 0, BROKEN: 1, OPERATIONAL: 8, USAGE: 16 } as const;
+
+const THOROUGHNESS: Thoroughness = { exhaustiveWrites: 3, randomSubsets: 6, tornStates: 4 };
+const UNIT_BYTES = 4096;
+const VERIFY_TIMEOUT_MS = 60_000;
+const COMMAND_TIMEOUT_MS = 600_000;
+
+interface Settings {
+  readonly command: readonly string[];
+  readonly setup: string | null;
+  readonly verify: string | null;
+  readonly sizeMiB: number;
+  readonly mkfs: readonly string[];
+  readonly most: number;
+  readonly seed: number;
+  readonly reportFile: string | null;
+  readonly keep: string | null;
+}
+
+/** Where filesystems are mounted. */
+type Place = Pick<MountedOptions, 'mountpoint' | 'standIn'>;
+
+interface Recording {
+  /** The filesystem as it was when recording began. */
+  readonly base: Uint8Array;
+  readonly log: readonly LogEntry[];
+  readonly exitCode: number;
+  /** What the program had printed once the log had so many entries. */
+  readonly printed: readonly { readonly position: number; readonly text: string }[];
+}
+
+export async function runCrashtest(args: readonly string[]): Promise<number> {
+  let scratch: string | null = null;
+  let place: Place | null = null;
+  try {
+    const settings = parseSettings(args);
+    checkNative();
+    checkFuse();
+    if (!onPath('mke2fs')) throw new CommandError('mke2fs is missing: install e2fsprogs', Exit.OPERATIONAL);
+    scratch = mkdtempSync(join(tmpdir(), 'ext4d-crashtest-'));
+    place = makePlace(scratch, settings);
+    return await crashtest(settings, scratch, place);
+  } catch (error) {
+    if (error instanceof UsageError) {
+      process.stderr.write(`ext4d: ${error.message}\n${USAGE}`);
+      return Exit.USAGE;
+    }
+    report(NAME, error);
+    return Exit.OPERATIONAL;
+  } finally {
+    if (place?.standIn) spawnSync('losetup', ['-d', place.standIn]);
+    if (scratch !== null) rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+/** Root's sync(2) and syncfs(2) reach a server only through a block device: a loop device over nothing lends its name. */
+function makePlace(scratch: string, { sizeMiB }: Settings): Place {
+  const mountpoint = join(scratch, 'mnt');
+  mkdirSync(mountpoint);
+  if (process.geteuid?.() !== 0) return { mountpoint, standIn: null };
+  const nothing = join(scratch, 'nothing');
+  writeFileSync(nothing, '');
+  truncateSync(nothing, sizeMiB * 1024 * 1024);
+  const made = spawnSync('losetup', ['--find', '--show', nothing], { encoding: 'utf8' });
+  const standIn = made.status === 0 ? made.stdout.trim() : null;
+  if (standIn === null)
+    print('no loop device can be had: sync and syncfs of the program do not reach the filesystem, fsync does');
+  return { mountpoint, standIn };
+}
+
+function parseSettings(args: readonly string[]): Settings {
+  const dashes = args.indexOf('--');
+  if (dashes < 0 || dashes === args.length - 1) throw new UsageError('the command to test is missing: put it after --');
+  const { values } = parseArguments(args.slice(0, dashes), OPTIONS, []);
+  const last = (name: keyof typeof OPTIONS): string | null => values[name].at(-1) ?? null;
+  const number = (name: keyof typeof OPTIONS, byDefault: number, least: number): number => {
+    const text = last(name);
+    const value = text === null ? byDefault : Number(text);
+    if (!Number.isInteger(value) || value < least)
+      throw new UsageError(`--${name} ${text}: not a number from ${least}`);
+    return value;
+  };
+  const reportFile = last('report') ?? 'ext4d-crashtest.html';
+  return {
+    command: args.slice(dashes + 1),
+    setup: last('setup'),
+    verify: last('verify'),
+    sizeMiB: number('size', 64, 8),
+    mkfs: last('mkfs')?.split(/\s+/).filter(Boolean) ?? [],
+    most: number('most', 300, 1),
+    seed: number('seed', 1, 1),
+    reportFile: reportFile === '-' ? null : reportFile,
+    keep: last('keep'),
+  };
+}
+
+async function crashtest(settings: Settings, scratch: string, place: Place): Promise<number> {
+  const started = performance.now();
+  const recording = await record(settings, scratch, place);
+  const { log, base } = recording;
+  const writes = log.filter(({ kind }) => kind === 'write').length;
+  const flushes = log.filter(({ kind }) => kind === 'flush').length;
+  print(
+    `recorded: ${count(writes, 'write')}, ${flushes} flushes; the program ended with exit code ${recording.exitCode}`,
+  );
+
+  const image = new StateImage(base.slice());
+  const explored = exploreStates(image, log, THOROUGHNESS, settings.seed, (position) => printedBy(recording, position));
+  print(`${count(explored.states.length, 'crash state')}, ${explored.kinds.length} of them different to a program`);
+  if (settings.verify !== null) await verifyKinds(settings, settings.verify, recording, image, explored, place);
+  const seconds = (performance.now() - started) / 1000;
+  if (settings.reportFile !== null) {
+    const facts = {
+      command: settings.command.join(' '),
+      verify: settings.verify,
+      exitCode: recording.exitCode,
+      seconds,
+    };
+    writeFileSync(settings.reportFile, htmlReport(facts, log, explored, logRange(base)));
+  }
+  if (settings.keep !== null) keepImages(settings.keep, recording, image, explored);
+  return conclude(settings, log, explored, seconds);
+}
+
+async function record(settings: Settings, scratch: string, place: Place): Promise<Recording> {
+  const fresh = makeImage(settings, join(scratch, 'image'));
+  if (settings.setup !== null) {
+    const setup = settings.setup;
+    const { code, output } = await whileMounted(new MemoryDevice(fresh), place, () =>
+      runIn(place.mountpoint, ['/bin/sh', '-c', setup], { timeoutMs: COMMAND_TIMEOUT_MS }),
+    );
+    if (code !== 0) throw new CommandError(`--setup ended with exit code ${code}: ${output.trim()}`, Exit.OPERATIONAL);
+  }
+  const base = fresh.slice();
+  const device = new RecordingDevice(new MemoryDevice(fresh), UNIT_BYTES);
+  device.onSubmit = () => setImmediate(() => runJobs(device));
+  const printed: { position: number; text: string }[] = [];
+  const { code } = await whileMounted(device, { ...place, wrap: (fs) => recordOperations(fs, device) }, () =>
+    runIn(place.mountpoint, settings.command, {
+      timeoutMs: COMMAND_TIMEOUT_MS,
+      onOutput(text) {
+        process.stdout.write(text);
+        // Later than it was printed, never earlier: a promise may be noticed late.
+        device.mark(`printed ${JSON.stringify(text.trim().slice(-60))}`, { promise: true });
+        printed.push({ position: device.log.length, text });
+      },
+    }),
+  );
+  return { base, log: device.log, exitCode: code, printed };
+}
+
+function runJobs(device: RecordingDevice): void {
+  while (device.busy) device.step();
+}
+
+function makeImage({ sizeMiB, mkfs }: Settings, path: string): Uint8Array {
+  writeFileSync(path, '');
+  truncateSync(path, sizeMiB * 1024 * 1024);
+  const env = { ...process.env, PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin` };
+  const owner = `root_owner=${process.getuid?.() ?? 0}:${process.getgid?.() ?? 0}`;
+  const made = spawnSync('mke2fs', ['-q', '-F', '-t', 'ext4', '-E', owner, ...mkfs, path], { env, encoding: 'utf8' });
+  if (made.status !== 0) throw new CommandError(`mke2fs: ${made.stderr.trim()}`, Exit.OPERATIONAL);
+  const bytes = new Uint8Array(readFileSync(path));
+  rmSync(path);
+  return bytes;
+}
+
+function printedBy({ printed }: Recording, position: number): string {
+  return printed
+    .filter((piece) => piece.position <= position)
+    .map(({ text }) => text)
+    .join('');
+}
+
+/** Shows each kind of state to the verifier; with more than `--most` of them a choice that the seed makes. */
+async function verifyKinds(
+  settings: Settings,
+  verify: string,
+  recording: Recording,
+  image: StateImage,
+  { kinds }: Explored,
+  place: Place,
+): Promise<void> {
+  const random = new Random(settings.seed);
+  const chosen = kinds.filter(({ outcome }) => outcome === 'unverified');
+  while (chosen.length > settings.most) chosen.splice(random.below(chosen.length), 1);
+  const progress = new Progress();
+  for (const [done, kind] of chosen.entries()) {
+    progress.show('verifying', done, chosen.length);
+    await verifyKind(verify, recording, image, kind, place);
+  }
+  progress.end();
+}
+
+async function verifyKind(
+  verify: string,
+  recording: Recording,
+  image: StateImage,
+  kind: StateKind,
+  place: Place,
+): Promise<void> {
+  const { point } = kind.states[0];
+  const bytes = imageAt(image, recording.log, point);
+  try {
+    const { code, output } = await whileMounted(new MemoryDevice(bytes), place, () =>
+      runIn(place.mountpoint, ['/bin/sh', '-c', verify], {
+        stdin: printedBy(recording, point.position),
+        timeoutMs: VERIFY_TIMEOUT_MS,
+      }),
+    );
+    kind.outcome = code === 0 ? 'kept' : 'broken';
+    kind.said = code === 0 ? '' : `exit code ${code}\n${output}`;
+  } catch (error) {
+    if (!(error instanceof FsError)) throw error;
+    kind.outcome = 'not recovered';
+    kind.said = error.message;
+  }
+}
+
+/** Which writes go to the log. */
+function logRange(base: Uint8Array): (write: LoggedWrite) => boolean {
+  const device = new MemoryDevice(base);
+  const geometry = readGeometry(device);
+  const blocks = new Set(readJournalMap(device, geometry));
+  return ({ offsetBytes }) => blocks.has(Math.floor(offsetBytes / geometry.blockSize));
+}
+
+function keepImages(directory: string, { base, log }: Recording, image: StateImage, { kinds }: Explored): void {
+  mkdirSync(directory, { recursive: true });
+  writeFileSync(join(directory, 'base.img'), base);
+  writeFileSync(join(directory, 'history.log-writes'), writeLogWrites(log, base));
+  for (const { outcome, states } of kinds) {
+    if (outcome !== 'broken' && outcome !== 'not recovered') continue;
+    const name = states[0].name.replaceAll(/[^\w.-]/g, '_').slice(0, 80);
+    writeFileSync(join(directory, `state-${name}.img`), imageAt(image, log, states[0].point));
+  }
+}
+
+/** Prints the result; the exit code follows from it. */
+function conclude(settings: Settings, log: readonly LogEntry[], { kinds }: Explored, seconds: number): number {
+  const of = (outcome: Outcome) => kinds.filter((kind) => kind.outcome === outcome);
+  const states = (some: readonly StateKind[]) => some.reduce((sum, kind) => sum + kind.states.length, 0);
+  const broken = [...of('not recovered'), ...of('broken')];
+  for (const kind of broken.slice(0, 5)) {
+    const [state] = kind.states;
+    print(
+      `\n${kind.outcome} at crash point ${state.name}, after: ${lastOperations(log, state.point.position).join(', ')}`,
+    );
+    print(kind.said.trimEnd().slice(0, 1000));
+  }
+  if (broken.length > 5) print(`\nand ${broken.length - 5} other kinds of broken states`);
+  print(
+    `\n${states(of('kept'))} crash states kept the promises, ${states(of('broken'))} broke them, ` +
+      `${states(of('not recovered'))} were not recovered, ${states(of('unverified'))} were not verified; ${seconds.toFixed(1)} s`,
+  );
+  if (settings.verify === null) print('give --verify to have your own promises tested');
+  if (settings.reportFile !== null) print(`report: ${settings.reportFile}`);
+  return broken.length === 0 ? Exit.KEPT : Exit.BROKEN;
+}
