@@ -23,7 +23,7 @@ const LEFT_PX = 110;
 /** Broken kinds of states described one by one. */
 const MOST_DESCRIBED = 40;
 
-const escape = (text: string) =>
+const escaped = (text: string) =>
   text.replace(/[&<>"]/g, (letter) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[letter] ?? letter);
 
 /** The report. `logRange` tells which bytes of the device are the log. */
@@ -43,8 +43,8 @@ export function htmlReport(
 <style>body{font:14px/1.5 sans-serif;margin:2em;max-width:1100px}pre{background:#f4f4f6;padding:.6em;overflow:auto}
 .scroll{overflow-x:auto;border:1px solid #ddd}svg text{font:11px sans-serif}td,th{text-align:left;padding:.2em .8em;vertical-align:top}</style>
 <h1>Crash test</h1>
-<p><code>${escape(facts.command)}</code> ended with exit code ${facts.exitCode}.
-${facts.verify === null ? 'Nobody verified what was found: give --verify.' : `Verified by <code>${escape(facts.verify)}</code>.`}</p>
+<p><code>${escaped(facts.command)}</code> ended with exit code ${facts.exitCode}.
+${facts.verify === null ? 'Nobody verified what was found: give --verify.' : `Verified by <code>${escaped(facts.verify)}</code>.`}</p>
 <p>${explored.states.length} crash states, ${explored.kinds.length} of them different to a program, in ${facts.seconds.toFixed(1)} s.<br>${summary}</p>
 <h2>What happened</h2>
 <div class="scroll">${timeline(log, explored, inLog)}</div>
@@ -68,7 +68,7 @@ function timeline(log: readonly LogEntry[], explored: Explored, inLog: (write: L
     } else if (entry.kind === 'mark') {
       const colour = entry.promise ? '#1565c0' : '#444';
       shapes.push(
-        `<circle cx="${x(i)}" cy="${ROWS.operations}" r="3.5" fill="${colour}"><title>${escape(entry.text)}</title></circle>`,
+        `<circle cx="${x(i)}" cy="${ROWS.operations}" r="3.5" fill="${colour}"><title>${escaped(entry.text)}</title></circle>`,
       );
     } else shapes.push(writeShape(entry, x(i), inLog(entry)));
   });
@@ -117,8 +117,8 @@ function brokenKinds(log: readonly LogEntry[], explored: Explored): string {
     .slice(0, MOST_DESCRIBED)
     .map(
       ({ states, said }) =>
-        `<tr><td>${escape(states[0].name)}${states.length > 1 ? ` and ${states.length - 1} more` : ''}</td>` +
-        `<td>${escape(lastOperations(log, states[0].point.position).join(', '))}</td><td><pre>${escape(said.slice(0, 2000))}</pre></td></tr>`,
+        `<tr><td>${escaped(states[0].name)}${states.length > 1 ? ` and ${states.length - 1} more` : ''}</td>` +
+        `<td>${escaped(lastOperations(log, states[0].point.position).join(', '))}</td><td><pre>${escaped(said.slice(0, 2000))}</pre></td></tr>`,
     );
   const rest = broken.length > MOST_DESCRIBED ? `<p>and ${broken.length - MOST_DESCRIBED} other kinds.</p>` : '';
   return `<table><tr><th>crash point</th><th>last operations before it</th><th>what the verifier said</th></tr>${rows.join('')}</table>${rest}`;

@@ -32,8 +32,15 @@ export class FileData {
   private seals = 0;
   private readonly deferred: Deferred[] = [];
 
-  constructor(device: BlockDevice) {
+  private readonly flushFailed: (error: FsError) => void;
+
+  /**
+   * `flushFailed`: what was written since the last flush may be lost, and later flushes will not say so (the page cache
+   * forgets what it could not write). Nothing may be committed any more that calls those blocks written.
+   */
+  constructor(device: BlockDevice, flushFailed: (error: FsError) => void) {
     this.device = device;
+    this.flushFailed = flushFailed;
   }
 
   noteWrite(): void {
@@ -112,6 +119,7 @@ export class FileData {
     this.flushJob = this.device.submit([{ kind: 'flush' }], (error) => {
       this.flushJob = null;
       if (error === null) this.covered(version);
+      else this.flushFailed(error);
       const waiters = this.waiters.splice(0);
       for (const waiter of waiters) {
         if (error !== null || waiter.version <= this.flushed) waiter.tell(error);

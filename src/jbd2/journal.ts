@@ -12,7 +12,7 @@
  *    acknowledged and nothing else.
  */
 import type { IoJob, IoStep } from '../block/device.js';
-import { FsError } from '../errors.js';
+import { CorruptionError, FsError } from '../errors.js';
 import type { BlockCache, CachedBlock } from './block-cache.js';
 import { planCheckpoint } from './checkpoint.js';
 import { logBlocksFor, sealTransaction } from './commit.js';
@@ -84,7 +84,7 @@ export class Journal {
 
   constructor(log: Log, cache: BlockCache, hooks: JournalHooks, options: JournalOptions) {
     this.log = log;
-    this.data = new FileData(log.device);
+    this.data = new FileData(log.device, (error) => this.abort(error));
     this.cache = cache;
     this.hooks = hooks;
     this.commitIntervalMs = options.commitIntervalMs;
@@ -355,12 +355,14 @@ export class Journal {
   private submitCommit(transaction: Transaction): void {
     this.sealed = transaction;
     this.data.sealed();
-    const steps: IoStep[] = [];
-    if (!this.begun) {
-      steps.push(...this.hooks.beforeFirstCommit());
-      this.log.superblock.setTail(transaction.tid, this.log.head);
-      steps.push(this.log.superblockStep(), { kind: 'flush' });
-      this.begun = true;
+    let steps: IoStep[];
+    try {
+      steps = this.begun ? [] : this.begin(transaction);
+    } catch (error) {
+      if (!(error instanceof FsError || error instanceof CorruptionError)) throw error;
+      this.abort(error instanceof FsError ? error : new FsError('EIO', error.message));
+      this.sealed = null;
+      return;
     }
     steps.push(...sealTransaction(this.log, transaction, this.hooks.now()));
     this.moveToCheckpoint(transaction);
@@ -377,6 +379,14 @@ export class Journal {
         this.finishCommit(transaction);
       }
     });
+  }
+
+  /** What comes before the first record: the image says that there is a log to replay, and the log where it starts. */
+  private begin(transaction: Transaction): IoStep[] {
+    const marks = this.hooks.beforeFirstCommit();
+    this.log.superblock.setTail(transaction.tid, this.log.head);
+    this.begun = true;
+    return [...marks, this.log.superblockStep(), { kind: 'flush' }];
   }
 
   /** The sealed content is what the next checkpoint writes; changes from here on belong to the next transaction. */
@@ -445,9 +455,10 @@ export class Journal {
       if (this.failure !== null) return;
       this.data.runDeferred(this.checkpointJob);
       if (error !== null) {
-        // The log keeps everything; the tail on disk is the old one or the new one, and both are right.
+        // The log keeps everything; the tail on disk is the old one or the new one, and both are right. File data is not
+        // in the log: if some was waiting for this flush, it may be lost.
         this.checkpointFailures++;
-        if (this.checkpointFailures > 1) this.abort(error);
+        if (this.checkpointFailures > 1 || !this.data.isFlushed || !this.data.idle) this.abort(error);
         this.tellReady();
         return;
       }

@@ -47,6 +47,8 @@ export class Model {
   readonly versions: Version[] = [];
   /** Contents of each file, by version in which they became so. */
   readonly contents = new Map<number, { readonly version: number; readonly content: Uint8Array }[]>();
+  /** Bytes of a file that a failed write may or may not have reached, by its id. */
+  readonly undefined = new Map<number, { readonly from: number; readonly to: number }[]>();
   private nextId = 1;
 
   constructor() {
@@ -59,6 +61,10 @@ export class Model {
 
   make(type: Type, ino: number, mode: number, content?: Uint8Array): Node {
     return new Node(this.nextId++, type, ino, mode, content);
+  }
+
+  leaveUndefined(node: Node, from: number, to: number): void {
+    this.undefined.set(node.id, [...(this.undefined.get(node.id) ?? []), { from, to }]);
   }
 
   find(path: string): Node | undefined {

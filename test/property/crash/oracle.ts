@@ -92,8 +92,10 @@ function judgeBytes(
   let first = 0;
   while (first + 1 < history.length && history[first + 1].version <= oldest) first++;
   const candidates = history.slice(first).filter(({ version }, i) => i === 0 || version <= newest);
+  const undefinedRanges = recorded.model.undefined.get(id) ?? [];
   for (let at = 0; at < content.length; at++) {
     const byte = content[at];
+    if (undefinedRanges.some(({ from, to }) => at >= from && at < to)) continue;
     if (candidates.some((candidate) => (candidate.content[at] ?? 0) === byte)) continue;
     const known = history.findIndex((entry) => (entry.content[at] ?? 0) === byte);
     const origin = known >= 0 ? `version ${history[known].version} had it` : 'it was never written there';

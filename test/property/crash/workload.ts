@@ -61,6 +61,8 @@ export interface WorkloadOptions {
   readonly unitBytes?: number;
   /** Metadata kept in memory before a checkpoint begins by itself. */
   readonly checkpointBytes?: number;
+  /** Records, in place of a device of its own. */
+  readonly device?: RecordingDevice;
   /** Commits made before the recording is looked at, so that the log wraps. */
   readonly agedCommits?: number;
 }
@@ -68,7 +70,7 @@ export interface WorkloadOptions {
 export class Workload {
   readonly device: RecordingDevice;
   readonly model = new Model();
-  private readonly fs: Filesystem;
+  readonly fs: Filesystem;
   private readonly open: Node[] = [];
   private slow: SlowWrite[] = [];
   private reads: SlowRead[] = [];
@@ -83,7 +85,7 @@ export class Workload {
   private serial = 1;
 
   constructor(below: BlockDevice, options: WorkloadOptions = {}) {
-    this.device = new RecordingDevice(below, options.unitBytes);
+    this.device = options.device ?? new RecordingDevice(below, options.unitBytes);
     this.fs = Filesystem.open(this.device, {
       checkpointBytes: options.checkpointBytes,
       cacheBytes: 1 << 20,
@@ -125,12 +127,17 @@ export class Workload {
   }
 
   async finish(): Promise<Recorded> {
-    this.close();
-    this.land();
+    await this.attempt({ op: 'close' });
+    await this.attempt({ op: 'land' });
     // Unlinked files that are still open stay orphans only in a crash; unmounting closes them all.
-    this.fs.closeSync();
-    this.promise(this.model.version, this.contents);
-    this.device.mark('unmounted', { promise: true });
+    try {
+      this.fs.closeSync();
+      if (this.aborted === null) this.promise(this.model.version, this.contents);
+      this.device.mark('unmounted', { promise: true });
+    } catch (error) {
+      if (!(error instanceof FsError)) throw error;
+      this.device.mark(`not unmounted cleanly: ${error.message}`, { promise: true });
+    }
     this.note('unmount');
     await settled();
     return {
@@ -140,6 +147,11 @@ export class Workload {
       started: this.started,
       commands: this.commands,
     };
+  }
+
+  /** The error that ended all writing, or null. */
+  get aborted(): FsError | null {
+    return this.fs.volume.journal.aborted;
   }
 
   private note(text: string): void {
@@ -350,7 +362,13 @@ export class Workload {
 
   private fallocate(op: keyof typeof FALLOCATE, node: Node, pos: number, length: number): boolean {
     const end = pos + length;
-    this.fs.fallocate(node.ino, FALLOCATE[op], pos, length);
+    try {
+      this.fs.fallocate(node.ino, FALLOCATE[op], pos, length);
+    } catch (error) {
+      // Its edges are zeroed in place, before anything else.
+      this.model.leaveUndefined(node, pos, end);
+      throw error;
+    }
     const { content } = node;
     if (op !== 'keep') {
       const size = op === 'punch' ? content.length : Math.max(content.length, end);
@@ -396,7 +414,15 @@ export class Workload {
   private land(only?: Node): void {
     const landing = this.slow.filter(({ node }) => only === undefined || node === only);
     this.slow = this.slow.filter((write) => !landing.includes(write));
-    for (const write of landing) this.landOne(write);
+    for (const write of landing) {
+      try {
+        this.landOne(write);
+      } catch (error) {
+        this.model.leaveUndefined(write.node, write.start, write.start + write.data.length);
+        this.fs.dataFinished(write.token);
+        throw error;
+      }
+    }
     if (only === undefined) for (const read of this.reads.splice(0)) this.finishRead(read);
   }
 
