@@ -5,6 +5,10 @@
 import assert from 'node:assert/strict';
 import { MemoryDevice } from '../../src/block/memory-device.js';
 import { ownView } from '../../src/codec/view.js';
+import { crashPoints, nameOf, Random, unflushedAt } from '../../src/crash/crash-points.js';
+import { History } from '../../src/crash/history.js';
+import { StateImage } from '../../src/crash/state-image.js';
+import type { LogEntry } from '../../src/crash/write-log.js';
 import { CorruptionError } from '../../src/errors.js';
 import { INCOMPAT } from '../../src/ext4/features.js';
 import { EXT4_ERROR_FS, SUPERBLOCK } from '../../src/ext4/format/superblock.js';
@@ -12,26 +16,8 @@ import { openLogSource } from '../../src/ext4/journal-inode.js';
 import { readGeometry } from '../../src/ext4/open.js';
 import { recoverLog } from '../../src/ext4/recover.js';
 import { JBD2_MAGIC } from '../../src/jbd2/format.js';
+import { CountingDevice } from '../support/counting-device.js';
 import { BLOCK_SIZE, dirtyImage, superblockOf, TRANSACTIONS } from '../support/dirty-image.js';
-import { type Cut, RecordingDevice } from '../support/recording-device.js';
-
-class PowerCut extends Error {}
-
-/** Recovers `image` on a device that dies at event number `lastEvent`; null if it finished before. */
-function recoverUntil(image: Uint8Array, lastEvent: number): RecordingDevice | null {
-  const device = new RecordingDevice(image.slice());
-  let events = 0;
-  device.onEvent = () => {
-    if (++events >= lastEvent) throw new PowerCut();
-  };
-  try {
-    recoverLog(device, readGeometry(device));
-  } catch (error) {
-    if (error instanceof PowerCut) return device;
-    throw error;
-  }
-  return null;
-}
 
 describe('a crash during replay', function () {
   this.timeout(60_000);
@@ -56,22 +42,26 @@ describe('a crash during replay', function () {
   });
 
   it('ends the same when replay runs again, whatever the disk kept', () => {
+    const image = new StateImage(dirty.slice());
+    const log: LogEntry[] = [];
+    image.recording = log;
+    recoverLog(image, readGeometry(image));
+    image.recording = null;
+    image.undoTo(0);
+    const history = new History(image, log);
+    const random = new Random(11);
     let cutsTried = 0;
-    for (let event = 1; ; event++) {
-      const device = recoverUntil(dirty, event);
-      if (device === null) break;
-      const cuts: Cut[] = [{ kind: 'drop-all' }, { kind: 'keep-all' }];
-      for (let salt = 1; salt <= 4; salt++) {
-        const coin = (n: number) => ((Math.imul(n + salt, 0x9e3779b1) >>> 16) & 1) === 1;
-        cuts.push({ kind: 'keep-half', pick: coin });
-        // Torn between blocks: a superblock torn inside is beyond replay, which begins by reading it.
-        cuts.push({ kind: 'tear', pick: (sector) => coin(sector >>> 1) });
-      }
-      for (const cut of cuts) {
-        const image = device.imageAfter(cut);
-        const again = new MemoryDevice(image);
-        recoverLog(again, readGeometry(again));
-        assert.deepEqual(Buffer.compare(image, finished), 0, `event ${event}, ${cut.kind}`);
+    // At every write and every flush: more than the explorer looks at.
+    for (let position = 0; position <= log.length; position++) {
+      history.advanceTo(position);
+      const thoroughness = { exhaustiveWrites: 6, randomSubsets: 4, tornStates: 4 };
+      for (const point of crashPoints(log, position, thoroughness, random)) {
+        const level = image.level;
+        history.apply(point);
+        recoverLog(image, readGeometry(image));
+        const same = Buffer.compare(image.bytes, finished) === 0;
+        assert.ok(same, `crash point ${nameOf(point, unflushedAt(log, position))}`);
+        image.undoTo(level);
         cutsTried++;
       }
     }
@@ -80,7 +70,7 @@ describe('a crash during replay', function () {
 
   it('writes nothing when a copy in the last transaction is damaged', () => {
     const image = dirty.slice();
-    const device = new RecordingDevice(image);
+    const device = new CountingDevice(image);
     const source = openLogSource(device, readGeometry(device));
     const { superblock, blockMap } = source;
     // The last block before a commit block is a copy.

@@ -7,9 +7,9 @@ import { CorruptionError, FsError, UnsupportedError } from '../../src/errors.js'
 import { openLogSource } from '../../src/ext4/journal-inode.js';
 import { readGeometry } from '../../src/ext4/open.js';
 import { recoverLog } from '../../src/ext4/recover.js';
+import { CountingDevice } from '../support/counting-device.js';
 import { BLOCK_SIZE, dirtyImage } from '../support/dirty-image.js';
 import { checkProperty } from '../support/property.js';
-import { RecordingDevice } from '../support/recording-device.js';
 
 type Place = 'superblock' | 'group descriptors' | 'journal inode' | 'journal superblock' | 'log';
 
@@ -57,7 +57,7 @@ for (const checksums of [true, false])
             image[start + (at % length)] = value;
           }
           const before = image.slice();
-          const device = new RecordingDevice(image);
+          const device = new CountingDevice(image);
           let outcome = 'replayed';
           try {
             recoverLog(device, readGeometry(device));

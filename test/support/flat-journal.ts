@@ -7,7 +7,7 @@ import { BlockType, JBD2_MAGIC, JOURNAL_SUPERBLOCK } from '../../src/jbd2/format
 import { Journal } from '../../src/jbd2/journal.js';
 import { JournalSuperblock } from '../../src/jbd2/journal-superblock.js';
 import { Log } from '../../src/jbd2/log.js';
-import { RecordingDevice } from './recording-device.js';
+import { CountingDevice } from './counting-device.js';
 
 export const BLOCK_SIZE = 1024;
 export const HOME_BLOCKS = 100;
@@ -27,7 +27,7 @@ export function flatImage(logBlocks: number, sequence = 1): Uint8Array {
 }
 
 export interface FlatJournal {
-  readonly device: RecordingDevice;
+  readonly device: CountingDevice;
   readonly cache: BlockCache;
   readonly journal: Journal;
   readonly log: Log;
@@ -36,7 +36,7 @@ export interface FlatJournal {
   put(nr: number, value: number): void;
 }
 
-export function openFlatJournal(image: Uint8Array, device = new RecordingDevice(image)): FlatJournal {
+export function openFlatJournal(image: Uint8Array, device = new CountingDevice(image)): FlatJournal {
   const logBlocks = image.length / BLOCK_SIZE - HOME_BLOCKS;
   const bytes = image.slice(HOME_BLOCKS * BLOCK_SIZE, HOME_BLOCKS * BLOCK_SIZE + 1024);
   const map = Float64Array.from({ length: logBlocks }, (_, i) => HOME_BLOCKS + i);

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { FsError } from '../../../src/errors.js';
 import { JBD2_MAGIC } from '../../../src/jbd2/format.js';
+import { CountingDevice } from '../../support/counting-device.js';
 import { BLOCK_SIZE, flatImage, HOME_BLOCKS, openFlatJournal, PLAIN } from '../../support/flat-journal.js';
-import { RecordingDevice } from '../../support/recording-device.js';
 
 const homeByte = (image: Uint8Array, nr: number) => image[nr * BLOCK_SIZE];
 
 /** A device that also keeps what was done, in order, by meaning. */
-class TracingDevice extends RecordingDevice {
+class TracingDevice extends CountingDevice {
   readonly trace: string[] = [];
   fail: 'writes' | 'flushes' | null = null;
 
@@ -125,6 +125,14 @@ describe('a commit', () => {
     put(1, 1);
     const told = new Promise<number>((done) => journal.whenCommitted(journal.runningTid, () => done(device.flushes)));
     assert.equal(device.flushes, 0);
+    assert.equal(await told, 3);
+  });
+
+  it('under way is waited for by who wants everything durable, though nothing runs', async () => {
+    const { journal, device, put } = traced();
+    put(1, 1);
+    journal.startCommit();
+    const told = new Promise<number>((done) => journal.whenCommitted(journal.runningTid, () => done(device.flushes)));
     assert.equal(await told, 3);
   });
 
