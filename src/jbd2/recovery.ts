@@ -168,7 +168,7 @@ export function revoke(source: LogSource, info: RecoveryInfo): void {
 export function replay(source: LogSource, info: RecoveryInfo): void {
   const { superblock, device, blockMap } = source;
   const deviceBlocks = Math.floor(device.sizeBytes / superblock.blockSize);
-  const logBlocks = new Set(blockMap);
+  const runs = contiguousRuns(blockMap);
   const content = new Uint8Array(superblock.blockSize);
   forEachRecord(source, info, (record, walker) => {
     if (record.kind !== 'descriptor') return;
@@ -178,23 +178,30 @@ export function replay(source: LogSource, info: RecoveryInfo): void {
         info.revokeHits++;
         return;
       }
-      const place = `log block ${logBlock}`;
+      const bad = (finding: string, code?: 'EBADMSG') =>
+        new CorruptionError('logged block', `log block ${logBlock}`, finding, code);
       if (!tagChecksumMatches(walker.shape, record.tid, tag, walker.read(logBlock, content))) {
-        throw new CorruptionError(
-          'logged block',
-          place,
-          `the copy of block ${tag.block} has a wrong checksum`,
-          'EBADMSG',
-        );
+        throw bad(`the copy of block ${tag.block} has a wrong checksum`, 'EBADMSG');
       }
-      if (tag.block >= deviceBlocks)
-        throw new CorruptionError('logged block', place, `block ${tag.block} is outside the device`);
-      if (logBlocks.has(tag.block))
-        throw new CorruptionError('logged block', place, `block ${tag.block} is part of the log`);
+      if (tag.block >= deviceBlocks) throw bad(`block ${tag.block} is outside the device`);
+      if (runs.some(({ start, stop }) => tag.block >= start && tag.block < stop)) {
+        throw bad(`block ${tag.block} is part of the log`);
+      }
       info.copies++;
       info.blocks.set(tag.block, { logBlock, escaped: (tag.flags & TagFlag.ESCAPE) !== 0 });
     });
   });
+}
+
+/** Where the log lies, as few ranges. */
+function contiguousRuns(blockMap: Float64Array): { start: number; stop: number }[] {
+  const runs: { start: number; stop: number }[] = [];
+  for (const block of blockMap) {
+    const last = runs.at(-1);
+    if (last?.stop === block) last.stop++;
+    else runs.push({ start: block, stop: block + 1 });
+  }
+  return runs;
 }
 
 /** Every record of the whole transactions, in log order. */

@@ -3,6 +3,8 @@ import fc from 'fast-check';
 
 export type Command =
   | { readonly op: 'create' | 'mkdir' | 'rmdir' | 'fsync' | 'chmod'; readonly path: string }
+  /** So many long names in a directory: it grows, gets an index, and its blocks split. */
+  | { readonly op: 'populate'; readonly path: string; readonly count: number }
   | { readonly op: 'symlink'; readonly path: string; readonly length: number }
   | { readonly op: 'link'; readonly path: string; readonly to: string }
   | { readonly op: 'rename' | 'exchange'; readonly path: string; readonly to: string }
@@ -62,6 +64,7 @@ export function commandArbitrary(
     choices.push({ weight, arbitrary });
   };
   record(4, ['create', 'mkdir'], { path });
+  record(1, ['populate'], { path: fc.constantFrom('d', 'd/e'), count: fc.integer({ min: 4, max: 30 }) });
   record(8, ['write'], { path, pos, length });
   record(4, ['append'], { path, length });
   record(3, ['slow-write'], { path, pos, length });

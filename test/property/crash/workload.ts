@@ -222,6 +222,13 @@ export class Workload {
       case 'rename':
       case 'exchange':
         return node !== undefined && this.move(command, parent, name, node);
+      case 'populate':
+        if (node?.type !== 'directory') return false;
+        for (let i = 0; i < command.count; i++) {
+          const child = `a-name-that-fills-a-directory-block-soon-${i}`;
+          if (!node.entries.has(child)) this.make('file', 0, node, child);
+        }
+        return true;
       case 'rmdir':
         if (node?.type !== 'directory' || node.entries.size > 0) return false;
         fs.evict([fs.rmdir(parent.ino, bytes(name))]);
