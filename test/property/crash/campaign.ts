@@ -9,6 +9,8 @@ import { type Format, poisonedImage } from './formats.js';
 import { describe, type Recorded, Workload, type WorkloadOptions } from './workload.js';
 
 export interface CampaignOptions extends ExploreOptions {
+  /** After each workload. */
+  readonly onWorkload?: () => void;
   /** Random workloads use only these. */
   readonly ops?: readonly Command['op'][];
   /** What goes wrong does so before any crash: the history alone is looked at. */
@@ -56,6 +58,7 @@ export class Campaign {
     if (this.options.recordOnly === true) return recorded;
     const start = from === 0 ? recorded.started : Math.max(recorded.started, recorded.commands[from - 1].end);
     explore(this.image, recorded, { ...options, from: start }, this.tally);
+    this.options.onWorkload?.();
     return recorded;
   }
 

@@ -53,6 +53,13 @@ export class Tally {
     return `${this.counts()}, ${Math.round((this.states + this.nested) / seconds)} states/s`;
   }
 
+  clear(): void {
+    this.workloads = 0;
+    this.states = 0;
+    this.nested = 0;
+    this.e2fsck = 0;
+  }
+
   add(other: Tally): void {
     this.workloads += other.workloads;
     this.states += other.states;

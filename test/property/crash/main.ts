@@ -31,6 +31,8 @@ const { values } = parseArgs({
 const formats: readonly Format[] = values.format === undefined ? FORMATS : [formatNamed(values.format)];
 const OPTIONS: ExploreOptions = { thoroughness: QUICK, nestedEach: 32, e2fsckEach: 4000 };
 const RUNS_PER_SEED = 100;
+/** How often a process tells what it has done. */
+const TOLD_EACH_MS = 5000;
 
 interface Report {
   readonly stage: string;
@@ -83,7 +85,14 @@ async function work(index: number, count: number): Promise<void> {
 
 async function measured(stage: string, format: Format, run: (campaign: Campaign) => Promise<void>): Promise<void> {
   const tally = new Tally();
-  await run(new Campaign(format, tally, OPTIONS));
+  let told = performance.now();
+  const onWorkload = () => {
+    if (performance.now() - told < TOLD_EACH_MS) return;
+    told = performance.now();
+    tell({ stage, tally });
+    tally.clear();
+  };
+  await run(new Campaign(format, tally, { ...OPTIONS, onWorkload }));
   tell({ stage, tally });
 }
 

@@ -1,0 +1,160 @@
+/**
+ * The upstream suite (kdave/xfstests) with ext4d in the place of a kernel filesystem.
+ *   XFSTESTS_DIR=built-checkout node test/fstests/run.mjs --as ext4|fuse [arguments of its ./check]
+ *
+ * --as ext4: on loop devices, stock mkfs.ext4 and e2fsck after each test; /sbin/mount.ext4 is ext4d for as long as it
+ * runs. --as fuse: the plain tests, as for any FUSE filesystem; the suite then makes and checks nothing on the disk.
+ * Makes the users fsgqa, fsgqa2 and 123456-fsgqa where they are missing: dozens of tests want them.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const here = dirname(fileURLToPath(import.meta.url));
+const helpers = join(here, 'helpers');
+const USERS = ['fsgqa', 'fsgqa2', '123456-fsgqa'];
+const DEVICE_MIB = 2048;
+const WAYS = {
+  ext4: { helper: join(helpers, 'mount.ext4'), installed: '/sbin/mount.ext4' },
+  fuse: { helper: join(here, '../../bin/mount.fuse.ext4d'), installed: '/sbin/mount.fuse.ext4d' },
+};
+
+class Refusal extends Error {}
+
+function tool(command, ...args) {
+  const { status, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8' });
+  if (status !== 0) throw new Refusal(`${command} ${args.join(' ')}: ${stderr.trim()}`);
+  return stdout.trim();
+}
+
+/** Runs it; returns the exit code: 0 all tests passed, and on ext4d. */
+export async function runUpstream(args) {
+  const at = args.indexOf('--as');
+  const way = args[at + 1];
+  const suite = process.env.XFSTESTS_DIR;
+  let scratch = null;
+  const devices = [];
+  try {
+    if (!(way in WAYS)) throw new Refusal('--as what? ext4 or fuse');
+    if (process.getuid() !== 0) throw new Refusal('the suite needs root');
+    if (suite === undefined || !existsSync(join(suite, 'ltp/fsstress'))) {
+      throw new Refusal('XFSTESTS_DIR must name a built checkout: git clone https://github.com/kdave/xfstests && make');
+    }
+    makeUsers();
+    scratch = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'ext4d-xfstests-'));
+    install(WAYS[way]);
+    for (const name of ['test', 'scratch']) {
+      const image = join(scratch, `${name}.img`);
+      writeFileSync(image, '');
+      truncateSync(image, DEVICE_MIB * 1024 * 1024);
+      tool('/sbin/mkfs.ext4', '-q', '-F', image);
+      devices.push(tool('losetup', '--find', '--show', image));
+      mkdirSync(join(scratch, name));
+    }
+    return await check(
+      suite,
+      way,
+      scratch,
+      devices,
+      args.filter((_, i) => i !== at && i !== at + 1),
+    );
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    console.error(`xfstests: ${error.message}`);
+    return 2;
+  } finally {
+    for (const name of scratch === null ? [] : ['test', 'scratch']) spawnSync('umount', ['-q', join(scratch, name)]);
+    for (const device of devices) spawnSync('losetup', ['-d', device]);
+    if (way in WAYS) uninstall(WAYS[way]);
+    if (scratch !== null) rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+async function check(suite, way, scratch, [testDevice, scratchDevice], args) {
+  const mounts = join(scratch, 'mounts');
+  writeFileSync(mounts, '');
+  const settings = {
+    FSTYP: way,
+    TEST_DEV: testDevice,
+    TEST_DIR: join(scratch, 'test'),
+    SCRATCH_DEV: scratchDevice,
+    SCRATCH_MNT: join(scratch, 'scratch'),
+    RESULT_BASE: process.env.RESULT_BASE ?? join(scratch, 'results'),
+    ...(way === 'fuse'
+      ? {
+          FUSE_SUBTYP: '.ext4d',
+          MOUNT_OPTIONS: '-o allow_other,default_permissions',
+          TEST_FS_MOUNT_OPTS: '-o allow_other,default_permissions',
+        }
+      : {}),
+  };
+  const config = join(scratch, 'local.config');
+  writeFileSync(
+    config,
+    Object.entries(settings)
+      .map(([name, value]) => `export ${name}="${value}"\n`)
+      .join(''),
+  );
+  const env = {
+    ...process.env,
+    HOST_OPTIONS: config,
+    EXT4D_MOUNTS: mounts,
+    PATH: `${helpers}:${process.env.PATH}:/usr/sbin:/sbin`,
+  };
+  const what = args.length > 0 ? args : ['-g', 'quick'];
+  const child = spawn('./check', ['-E', join(here, 'exclude', `${way}.txt`), ...what], {
+    cwd: suite,
+    env,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let output = '';
+  child.stdout.on('data', (chunk) => {
+    output += chunk;
+    process.stdout.write(chunk);
+  });
+  const code = await new Promise((done) => child.on('close', done));
+  if (way === 'ext4' && readFileSync(mounts, 'utf8') === '')
+    throw new Refusal('ext4d was never mounted: this tested something else');
+  if (/Passed all 0 tests/.test(output)) throw new Refusal('no test ran');
+  return code;
+}
+
+function makeUsers() {
+  for (const user of USERS) {
+    if (spawnSync('id', [user]).status !== 0) tool('useradd', '-M', '--badname', user);
+  }
+}
+
+function install({ helper, installed }) {
+  if (lstatSync(installed, { throwIfNoEntry: false }) !== undefined) {
+    if (!isOurs(helper, installed)) throw new Refusal(`${installed} exists and is not ours: move it away`);
+    unlinkSync(installed);
+  }
+  symlinkSync(helper, installed);
+}
+
+function uninstall({ helper, installed }) {
+  if (isOurs(helper, installed)) unlinkSync(installed);
+}
+
+function isOurs(helper, installed) {
+  try {
+    return readlinkSync(installed) === helper;
+  } catch {
+    return false;
+  }
+}
