@@ -87,6 +87,7 @@ export async function serve(
       atime: options.atime,
       progress: (what, done, total) => progress.show(what, done, total),
       log: (line) => teller.tell(line, LOG_ERR),
+      panic: () => process.abort(),
     });
   } catch (error) {
     device.close();

@@ -35,6 +35,11 @@ export interface FilesystemOptions {
   readonly progress?: (what: string, done: number, total: number) => void;
   /** One line for the log of the system. */
   readonly log?: (line: string) => void;
+  /**
+   * What errors=panic does: ends the server at once. Without it the policy is remount-ro: an image must not be able to
+   * end a program that only opens it.
+   */
+  readonly panic?: () => void;
 }
 
 /** What stat shows. */
@@ -78,24 +83,38 @@ export class Filesystem {
   private readonly options: FilesystemOptions;
   private readonly errors: ErrorsPolicy;
   private readonly log: (line: string) => void;
+  private readonly panic: (() => void) | undefined;
+  /** Found in the middle of an operation or of opening, before the policy could be applied. */
+  private readonly unreported: CorruptionError[] = [];
 
   private constructor(volume: Volume, report: OpenReport, options: FilesystemOptions) {
     this.volume = volume;
     this.report = report;
     this.options = options;
     this.log = options.log ?? (() => {});
+    this.panic = options.panic;
     this.errors = options.errors ?? errorsFromSuperblock(volume);
   }
 
   /** Replays the log, finishes orphans, and is ready to serve. Throws as `openVolume`. */
   static open(device: BlockDevice, options: FilesystemOptions = {}): Filesystem {
     let filesystem: Filesystem | null = null;
+    const foundWhileOpening: CorruptionError[] = [];
+    let abortedWhileOpening: FsError | null = null;
     const { volume, report } = openVolume(device, {
       ...options,
-      onAbort: (error) =>
-        filesystem?.log(`the journal was aborted (${error.message}): the filesystem is now read-only`),
+      onCorruption(error) {
+        if (filesystem === null) foundWhileOpening.push(error);
+        else filesystem.reportLater(error);
+      },
+      onAbort(error) {
+        if (filesystem === null) abortedWhileOpening = error;
+        else filesystem.aborted(error);
+      },
     });
     filesystem = new Filesystem(volume, report, options);
+    if (abortedWhileOpening !== null) filesystem.aborted(abortedWhileOpening);
+    for (const error of foundWhileOpening) filesystem.reportCorruption(error);
     return filesystem;
   }
 
@@ -302,13 +321,10 @@ export class Filesystem {
   /** Applies the errors= policy to a corruption that an operation met. */
   reportCorruption(error: CorruptionError): void {
     this.log(`corrupt ${error.message}`);
-    if (this.errors === 'panic') {
-      this.log('errors=panic: the server ends; the log will be replayed at the next mount');
-      process.abort();
-    }
+    this.panicIfAsked();
     try {
       recordError(this.volume, error);
-      if (this.errors === 'remount-ro' && !this.volume.readOnly) {
+      if (this.errors !== 'continue' && !this.volume.readOnly) {
         this.volume.readOnly = true;
         this.volume.journal.startCommit();
         this.log('errors=remount-ro: the filesystem is now read-only');
@@ -319,6 +335,27 @@ export class Filesystem {
     }
   }
 
+  /** For what an operation comes across and gets over: a handle is open, so nothing can be written about it yet. */
+  private reportLater(error: CorruptionError): void {
+    this.unreported.push(error);
+    queueMicrotask(() => this.reportAll());
+  }
+
+  private reportAll(): void {
+    for (const error of this.unreported.splice(0)) this.reportCorruption(error);
+  }
+
+  private aborted(error: FsError): void {
+    this.log(`the journal was aborted (${error.message}): the filesystem is now read-only`);
+    this.panicIfAsked();
+  }
+
+  private panicIfAsked(): void {
+    if (this.errors !== 'panic' || this.panic === undefined) return;
+    this.log('errors=panic: the server ends; the log will be replayed at the next mount');
+    this.panic();
+  }
+
   /** A bug or a dead device: nothing more is written, the log holds what was acknowledged. */
   abort(error: FsError): void {
     this.volume.journal.abort(error);
@@ -327,6 +364,7 @@ export class Filesystem {
   /** Everything home, the image marked clean, the device closed. Blocks the thread. Throws FsError if that fails. */
   closeSync(): void {
     const { volume } = this;
+    this.reportAll();
     try {
       // After errors=remount-ro what was changed before is still brought home.
       if (volume.journal.aborted === null) closeVolume(volume);

@@ -101,4 +101,29 @@ describe('corruption in a mounted filesystem', function () {
       assert.equal(run(EXT4D, ['replay', image]).code, 1);
       assert.match(run('debugfs', ['-R', 'cat /kept', image]).output, /kept/);
     }));
+
+  for (const policy of ['continue', 'remount-ro'] as const) {
+    it(`errors=${policy}: a bad block bitmap that the allocator passes over is told and remembered as well`, () =>
+      withMountpoint(async (scratch, mountpoint) => {
+        const image = join(scratch, 'image');
+        makeImageFile(image, 32, ['-g', '1024']);
+        const bitmap = Number(/Block bitmap at (\d+)/.exec(run('dumpe2fs', [image]).output)?.[1]);
+        assert.ok(bitmap > 0, 'where the bitmap is');
+        const fd = openSync(image, 'r+');
+        writeSync(fd, Buffer.alloc(16, 0x55), 0, 16, bitmap * BLOCK_SIZE + 64);
+        closeSync(fd);
+        const mount = await Mount.start(image, mountpoint, `errors=${policy}`);
+        try {
+          // Spread over the groups, so that the bad one is asked sooner or later; none of them needs it.
+          const codes = Array.from({ length: 16 }, (_, i) => codeOf(() => mkdirSync(join(mountpoint, `directory${i}`))));
+          assert.equal(codes[0], 'done');
+          assert.equal(codes[15], policy === 'continue' ? 'done' : 'EROFS', codes.join(' '));
+          await mount.unmount();
+          assert.match(mount.stderr, /corrupt block bitmap/);
+        } finally {
+          mount.cleanUp();
+        }
+        assert.match(run('dumpe2fs', ['-h', image]).output, /clean with errors/);
+      }));
+  }
 });

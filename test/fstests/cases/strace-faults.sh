@@ -6,18 +6,21 @@ IMAGE=$SCRATCH/image
 LIST=$SCRATCH/list
 
 run_with() {
-  local inject=$1
+  local inject=$1 options=${2:-}
   rm -f "$IMAGE"
   truncate -s 64M "$IMAGE"
   mke2fs -q -F -t ext4 "$IMAGE" || fail mke2fs
   : >"$LIST"
-  mount_ext4d "$IMAGE" || fail mount
+  mount_ext4d "$IMAGE" "$options" || fail mount
   fill "$LIST" 1 3 16 >/dev/null
   strace -f -qq -p "$SERVER" -e "trace=${inject%%:*}" -e "inject=$inject" -o /dev/null &
   TRACER=$!
   sleep 0.3
   fill "$LIST" 10 12 16 >"$SCRATCH/filled" 2>&1
-  if kill -0 "$SERVER" 2>/dev/null; then
+  if [ "$options" = errors=panic ]; then
+    wait "$SERVER"
+    [ $? -eq 134 ] || fail "$inject: errors=panic, and the server goes on or ends in another way"
+  elif kill -0 "$SERVER" 2>/dev/null; then
     cmp -s "$MNT/file1" "$MNT/file1" || fail "$inject: what is there cannot be read any more"
   fi
   kill "$TRACER" 2>/dev/null
@@ -27,7 +30,7 @@ run_with() {
   must_be_there "$LIST" 16 >/dev/null
   umount_ext4d || fail "$inject: unmount"
   must_be_clean "$IMAGE"
-  echo "$inject: $(cat "$SCRATCH/filled"), all of those found again"
+  echo "$inject${options:+, $options}: $(cat "$SCRATCH/filled"), all of those found again"
 }
 
 for when in 1 2 3 5 8 13; do
@@ -38,3 +41,4 @@ done
 run_with "fdatasync:error=EIO:when=2+"
 run_with "pwrite64:error=EIO:when=3+"
 run_with "pwritev:error=ENOSPC:when=4+"
+run_with "fdatasync:error=EIO:when=2" errors=panic
