@@ -116,7 +116,7 @@ const VALUED: Record<string, Apply> = {
     options.cacheBytes = bytes;
   },
   subtype: (options, value) => {
-    options.subtype = name('subtype', value);
+    options.subtype = value;
   },
   fsname: (options, value) => {
     options.fsname = name('fsname', value);

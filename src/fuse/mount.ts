@@ -16,7 +16,7 @@ export interface MountOptions {
    * and each check after a change of a directory costs a request.
    */
   readonly allowOther?: boolean;
-  /** Shown as the type, `fuse.SUBTYPE`. Default ext4d. */
+  /** Shown as the type, `fuse.SUBTYPE`, or plain `fuse` if empty. Default ext4d. */
   readonly subtype?: string;
   /** Shown as the source. Default: the source's path. */
   readonly fsname?: string;
@@ -88,7 +88,7 @@ function mountAsRoot(request: MountRequest, mountpoint: string, rootmode: number
   const fd = native.openFuse();
   if (fd < 0) throw new MountError(explainOpenFuse(-fd));
   const subtype = options.subtype ?? 'ext4d';
-  const type = `${request.blkdev ? 'fuseblk' : 'fuse'}.${subtype}`;
+  const type = `${request.blkdev ? 'fuseblk' : 'fuse'}${subtype === '' ? '' : `.${subtype}`}`;
   const data = [`fd=${fd}`, `rootmode=${rootmode.toString(8)}`, 'user_id=0', 'group_id=0'];
   if (options.allowOther) data.push('default_permissions', 'allow_other');
   // The kernel's block layer works in pages at most.
@@ -135,10 +135,11 @@ function mountWithHelper(request: MountRequest, mountpoint: string): number {
   const list = [
     'default_permissions',
     `fsname=${escaped(options.fsname ?? request.source)}`,
-    `subtype=${escaped(options.subtype ?? 'ext4d')}`,
     options.ro ? 'ro' : 'rw',
     // The helper adds nosuid and nodev in any case.
   ];
+  const subtype = options.subtype ?? 'ext4d';
+  if (subtype !== '') list.push(`subtype=${escaped(subtype)}`);
   if (options.noexec) list.push('noexec');
   if (options.noatime) list.push('noatime');
   if (options.allowOther) list.push('allow_other');

@@ -115,7 +115,9 @@ describe('corruption in a mounted filesystem', function () {
         const mount = await Mount.start(image, mountpoint, `errors=${policy}`);
         try {
           // Spread over the groups, so that the bad one is asked sooner or later; none of them needs it.
-          const codes = Array.from({ length: 16 }, (_, i) => codeOf(() => mkdirSync(join(mountpoint, `directory${i}`))));
+          const codes = Array.from({ length: 16 }, (_, i) =>
+            codeOf(() => mkdirSync(join(mountpoint, `directory${i}`))),
+          );
           assert.equal(codes[0], 'done');
           assert.equal(codes[15], policy === 'continue' ? 'done' : 'EROFS', codes.join(' '));
           await mount.unmount();
