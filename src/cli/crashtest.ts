@@ -4,13 +4,14 @@
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { MemoryDevice } from '../block/memory-device.js';
 import { Random, type Thoroughness } from '../crash/crash-points.js';
 import { htmlReport, lastOperations } from '../crash/html-report.js';
 import { writeLogWrites } from '../crash/log-writes.js';
-import { type MountedOptions, runIn, whileMounted } from '../crash/mounted.js';
+import { MountBusyError, type MountedOptions, runIn, whileMounted } from '../crash/mounted.js';
 import { type Explored, exploreStates, imageAt, type Outcome, type StateKind } from '../crash/outcomes.js';
 import { recordOperations } from '../crash/recorded-engine.js';
 import { RecordingDevice } from '../crash/recording-device.js';
@@ -45,6 +46,9 @@ const OPTIONS = {
   report: { type: 'string' },
   keep: { type: 'string' },
 } as const;
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+const SIGNALS_FROM = 128;
 
 /** 0 all promises kept, 1 some broken, 8 it could not be tested, 16 usage. */
 const Exit = { KEPT: 0, BROKEN: 1, OPERATIONAL: 8, USAGE: 16 } as const;
@@ -81,6 +85,10 @@ interface Recording {
 export async function runCrashtest(args: readonly string[]): Promise<number> {
   let scratch: string | null = null;
   let place: Place | null = null;
+  const interruption = new AbortController();
+  const interrupt = (signal: NodeJS.Signals) =>
+    interruption.abort(new CommandError(`${signal}: nothing was concluded`, SIGNALS_FROM + constants.signals[signal]));
+  for (const signal of SIGNALS) process.on(signal, interrupt);
   try {
     const settings = parseSettings(args);
     checkNative();
@@ -88,15 +96,16 @@ export async function runCrashtest(args: readonly string[]): Promise<number> {
     if (!onPath('mke2fs')) throw new CommandError('mke2fs is missing: install e2fsprogs', Exit.OPERATIONAL);
     scratch = mkdtempSync(join(tmpdir(), 'ext4d-crashtest-'));
     place = makePlace(scratch, settings);
-    return await crashtest(settings, scratch, place);
+    return await crashtest(settings, scratch, place, interruption.signal);
   } catch (error) {
     if (error instanceof UsageError) {
       process.stderr.write(`ext4d: ${error.message}\n${USAGE}`);
       return Exit.USAGE;
     }
-    report(NAME, error);
-    return Exit.OPERATIONAL;
+    report(NAME, error instanceof MountBusyError ? new CommandError(error.message) : error);
+    return interruption.signal.reason === error ? (error as CommandError).exitCode : Exit.OPERATIONAL;
   } finally {
+    for (const signal of SIGNALS) process.off(signal, interrupt);
     if (place?.standIn) spawnSync('losetup', ['-d', place.standIn]);
     if (scratch !== null) rmSync(scratch, { recursive: true, force: true });
   }
@@ -143,9 +152,9 @@ function parseSettings(args: readonly string[]): Settings {
   };
 }
 
-async function crashtest(settings: Settings, scratch: string, place: Place): Promise<number> {
+async function crashtest(settings: Settings, scratch: string, place: Place, signal: AbortSignal): Promise<number> {
   const started = performance.now();
-  const recording = await record(settings, scratch, place);
+  const recording = await record(settings, scratch, place, signal);
   const { log, base } = recording;
   const writes = log.filter(({ kind }) => kind === 'write').length;
   const flushes = log.filter(({ kind }) => kind === 'flush').length;
@@ -154,9 +163,20 @@ async function crashtest(settings: Settings, scratch: string, place: Place): Pro
   );
 
   const image = new StateImage(base.slice());
-  const explored = exploreStates(image, log, THOROUGHNESS, settings.seed, (position) => printedBy(recording, position));
+  const progress = new Progress();
+  const explored = await exploreStates(image, log, {
+    thoroughness: THOROUGHNESS,
+    seed: settings.seed,
+    sayings: (position) => printedBy(recording, position),
+    async pause(done, total) {
+      progress.show('exploring', done, total);
+      await nextTurn();
+      signal.throwIfAborted();
+    },
+  });
+  progress.end();
   print(`${count(explored.states.length, 'crash state')}, ${explored.kinds.length} of them different to a program`);
-  if (settings.verify !== null) await verifyKinds(settings, settings.verify, recording, image, explored, place);
+  if (settings.verify !== null) await verifyKinds(settings, settings.verify, recording, image, explored, place, signal);
   const seconds = (performance.now() - started) / 1000;
   if (settings.reportFile !== null) {
     const facts = {
@@ -171,13 +191,14 @@ async function crashtest(settings: Settings, scratch: string, place: Place): Pro
   return conclude(settings, log, explored, seconds);
 }
 
-async function record(settings: Settings, scratch: string, place: Place): Promise<Recording> {
+async function record(settings: Settings, scratch: string, place: Place, signal: AbortSignal): Promise<Recording> {
   const fresh = makeImage(settings, join(scratch, 'image'));
   if (settings.setup !== null) {
     const setup = settings.setup;
     const { code, output } = await whileMounted(new MemoryDevice(fresh), place, () =>
-      runIn(place.mountpoint, ['/bin/sh', '-c', setup], { timeoutMs: COMMAND_TIMEOUT_MS }),
+      runIn(place.mountpoint, ['/bin/sh', '-c', setup], { timeoutMs: COMMAND_TIMEOUT_MS, signal }),
     );
+    signal.throwIfAborted();
     if (code !== 0) throw new CommandError(`--setup ended with exit code ${code}: ${output.trim()}`, Exit.OPERATIONAL);
   }
   const base = fresh.slice();
@@ -187,6 +208,7 @@ async function record(settings: Settings, scratch: string, place: Place): Promis
   const { code } = await whileMounted(device, { ...place, wrap: (fs) => recordOperations(fs, device) }, () =>
     runIn(place.mountpoint, settings.command, {
       timeoutMs: COMMAND_TIMEOUT_MS,
+      signal,
       onOutput(text) {
         process.stdout.write(text);
         // Later than it was printed, never earlier: a promise may be noticed late.
@@ -195,6 +217,7 @@ async function record(settings: Settings, scratch: string, place: Place): Promis
       },
     }),
   );
+  signal.throwIfAborted();
   return { base, log: device.log, exitCode: code, printed };
 }
 
@@ -229,6 +252,7 @@ async function verifyKinds(
   image: StateImage,
   { kinds }: Explored,
   place: Place,
+  signal: AbortSignal,
 ): Promise<void> {
   const random = new Random(settings.seed);
   const chosen = kinds.filter(({ outcome }) => outcome === 'unverified');
@@ -236,7 +260,8 @@ async function verifyKinds(
   const progress = new Progress();
   for (const [done, kind] of chosen.entries()) {
     progress.show('verifying', done, chosen.length);
-    await verifyKind(verify, recording, image, kind, place);
+    await verifyKind(verify, recording, image, kind, place, signal);
+    signal.throwIfAborted();
   }
   progress.end();
 }
@@ -247,6 +272,7 @@ async function verifyKind(
   image: StateImage,
   kind: StateKind,
   place: Place,
+  signal: AbortSignal,
 ): Promise<void> {
   const { point } = kind.states[0];
   const bytes = imageAt(image, recording.log, point);
@@ -255,6 +281,7 @@ async function verifyKind(
       runIn(place.mountpoint, ['/bin/sh', '-c', verify], {
         stdin: printedBy(recording, point.position),
         timeoutMs: VERIFY_TIMEOUT_MS,
+        signal,
       }),
     );
     kind.outcome = code === 0 ? 'kept' : 'broken';

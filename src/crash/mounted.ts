@@ -1,5 +1,7 @@
 /** A device served at a mountpoint by this very process, and commands that run in it. */
 import { spawn } from 'node:child_process';
+import { constants } from 'node:os';
+import { setTimeout } from 'node:timers/promises';
 import type { BlockDevice } from '../block/device.js';
 import type { FsError } from '../errors.js';
 import { Filesystem } from '../ext4/filesystem.js';
@@ -18,10 +20,13 @@ export interface CommandOptions {
   readonly timeoutMs?: number;
   /** Each piece of its output as it comes. */
   readonly onOutput?: (text: string) => void;
+  /** Ends the command. */
+  readonly signal?: AbortSignal;
 }
 
 const SIGNALS_FROM = 128;
 const TIMED_OUT = 124;
+const LINGER_MS = 5000;
 
 export interface MountedOptions {
   readonly mountpoint: string;
@@ -31,7 +36,17 @@ export interface MountedOptions {
   readonly wrap?: (fs: Filesystem) => Filesystem;
 }
 
-/** Mounts, runs `use` while it is served, unmounts. Throws what mounting and `use` throw, and the error of closing. */
+/** Something keeps files open: this process still serves them, unseen, and must end itself. */
+export class MountBusyError extends Error {
+  constructor() {
+    super('something that the command started still has files open: have the command end it');
+  }
+}
+
+/**
+ * Mounts, runs `use` while it is served, unmounts. Throws what mounting and `use` throw, the error of closing, and
+ * MountBusyError.
+ */
 export async function whileMounted<T>(
   device: BlockDevice,
   { mountpoint, standIn, wrap = (fs) => fs }: MountedOptions,
@@ -60,24 +75,33 @@ export async function whileMounted<T>(
   try {
     result = await use();
   } finally {
-    await unmounted(mountpoint);
-    error = await ended;
+    error = await unmounted(mountpoint, ended);
   }
   if (error !== null) throw error;
   return result;
 }
 
 /** Those who still have files open lose the mount from sight, and keep the server until they end. */
-async function unmounted(mountpoint: string): Promise<void> {
+async function unmounted(mountpoint: string, ended: Promise<FsError | null>): Promise<FsError | null> {
   const request = (lazy: boolean) => new Promise<number>((done) => requestUnmount(mountpoint, lazy, done));
-  if ((await request(false)) !== 0) await request(true);
+  if ((await request(false)) === 0) return await ended;
+  await request(true);
+  const timer = new AbortController();
+  const lingered = setTimeout(LINGER_MS, true, { signal: timer.signal }).catch(() => false);
+  const late = await Promise.race([ended.then(() => false), lingered]);
+  timer.abort();
+  if (late) throw new MountBusyError();
+  return await ended;
 }
 
-/** Runs a command with `directory`, which this process serves, as its working directory. */
+/**
+ * Runs a command with `directory`, which this process serves, as its working directory. What it leaves running in its
+ * process group is killed when it ends.
+ */
 export function runIn(
   directory: string,
   command: readonly string[],
-  { stdin = '', env = process.env, timeoutMs = 0, onOutput }: CommandOptions = {},
+  { stdin = '', env = process.env, timeoutMs = 0, onOutput, signal: stop }: CommandOptions = {},
 ): Promise<CommandResult> {
   return new Promise((done, fail) => {
     // The shell enters the directory, not spawn(): this thread must be free to answer for it.
@@ -85,6 +109,7 @@ export function runIn(
       cwd: '/',
       env: { ...env, EXT4D_MOUNT: directory },
       stdio: ['pipe', 'pipe', 'pipe'],
+      detached: true,
     });
     let output = '';
     let late = false;
@@ -95,14 +120,31 @@ export function runIn(
       });
     }
     const end = () => {
-      late = child.kill('SIGKILL');
+      try {
+        if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
+      } catch {
+        // None of them is left.
+      }
     };
-    const timer = timeoutMs === 0 ? null : setTimeout(end, timeoutMs);
+    stop?.addEventListener('abort', end);
+    if (stop?.aborted) end();
+    const timer = new AbortController();
+    if (timeoutMs > 0) {
+      setTimeout(timeoutMs, undefined, { signal: timer.signal }).then(
+        () => {
+          late = true;
+          end();
+        },
+        () => {},
+      );
+    }
     child.on('error', fail);
+    child.on('exit', end);
     child.on('close', (code, signal) => {
-      if (timer !== null) clearTimeout(timer);
+      timer.abort();
+      stop?.removeEventListener('abort', end);
       if (late) done({ code: TIMED_OUT, output: `${output}(killed after ${timeoutMs / 1000} s)` });
-      else done({ code: code ?? SIGNALS_FROM + (signal === 'SIGKILL' ? 9 : 15), output });
+      else done({ code: code ?? SIGNALS_FROM + (signal === null ? 0 : constants.signals[signal]), output });
     });
     child.stdin.on('error', () => {});
     child.stdin.end(stdin);

@@ -33,17 +33,21 @@ export interface Explored {
   readonly kinds: readonly StateKind[];
 }
 
-/**
- * Recovers every crash state of `log` that `thoroughness` asks for. `sayings` is what the program had printed once so
- * many entries were logged.
- */
-export function exploreStates(
+export interface ExploreSettings {
+  readonly thoroughness: Thoroughness;
+  readonly seed: number;
+  /** What the program had printed once so many entries were logged. */
+  readonly sayings: (position: number) => string;
+  /** Called now and then, with what is done of the log's entries; the exploration waits for it, and ends if it throws. */
+  readonly pause: (done: number, total: number) => Promise<void>;
+}
+
+/** Recovers every crash state of `log` that `thoroughness` asks for. */
+export async function exploreStates(
   image: StateImage,
   log: readonly LogEntry[],
-  thoroughness: Thoroughness,
-  seed: number,
-  sayings: (position: number) => string,
-): Explored {
+  { thoroughness, seed, sayings, pause }: ExploreSettings,
+): Promise<Explored> {
   const random = new Random(seed);
   const history = new History(image, log);
   const start = image.level;
@@ -51,6 +55,7 @@ export function exploreStates(
   const kinds: StateKind[] = [];
   const numbers = new Map<string, number>();
   for (const position of crashPositions(log)) {
+    await pause(position, log.length);
     history.advanceTo(position);
     for (const point of crashPoints(log, position, thoroughness, random)) {
       const level = image.level;

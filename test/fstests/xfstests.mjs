@@ -130,8 +130,7 @@ async function check(suite, way, scratch, devices, args) {
   });
   const code = await new Promise((done) => child.on('close', done));
   for (const name of ['test', 'scratch']) spawnSync('umount', ['-q', join(scratch, name)]);
-  if (readFileSync(mounts, 'utf8') === '')
-    throw new Refusal('ext4d was never mounted: this tested something else');
+  if (readFileSync(mounts, 'utf8') === '') throw new Refusal('ext4d was never mounted: this tested something else');
   if (/Passed all 0 tests/.test(output)) throw new Refusal('no test ran');
   return way === 'fuse' && !(await bothClean(devices)) ? 1 : code;
 }

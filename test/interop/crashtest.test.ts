@@ -1,6 +1,8 @@
 /** `ext4d crashtest`: a program that keeps its promises, and one that does not. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readLogWrites } from '../../src/crash/log-writes.js';
 import { run, withScratch } from '../support/mke2fs.js';
@@ -61,6 +63,48 @@ describe('ext4d crashtest', function () {
     const result = crashtest('--report', '-', ...setup, '--', 'true');
     assert.equal(result.code, 0, result.output);
     assert.match(result.output, /recorded: 0 writes/);
+  });
+
+  it('kills what the command leaves running, and goes on', () => {
+    const result = crashtest('--report', '-', '--', 'sh', '-c', 'exec 3>held; sleep 1000 & echo done >&3');
+    assert.equal(result.code, 0, result.output);
+  });
+
+  it('ends with advice when a daemon of the command keeps the filesystem busy', () =>
+    withScratch((directory) => {
+      const pidFile = join(directory, 'pid');
+      const daemon = `setsid sh -c 'echo $$ > ${pidFile}; exec sleep 1000 > held 2>&1 < /dev/null' & sleep 1`;
+      try {
+        const result = crashtest('--report', '-', '--', 'sh', '-c', daemon);
+        assert.equal(result.code, 8, result.output);
+        assert.match(result.output, /still has files open: have the command end it/);
+      } finally {
+        process.kill(Number(readFileSync(pidFile, 'utf8')), 'SIGKILL');
+      }
+    }));
+
+  it('leaves no mount, loop device or file behind when it is interrupted', async () => {
+    const scratch = mkdtempSync(join(tmpdir(), 'ext4d-interrupted-'));
+    try {
+      const child = spawn(
+        process.execPath,
+        [EXT4D, 'crashtest', '--report', '-', '--', 'sh', '-c', 'echo on; sleep 1000'],
+        {
+          env: { ...process.env, TMPDIR: scratch },
+          stdio: ['ignore', 'pipe', 'inherit'],
+        },
+      );
+      await new Promise((printed) => child.stdout.once('data', printed));
+      const mounts = () => readFileSync('/proc/self/mounts', 'utf8').includes(scratch);
+      assert.ok(mounts(), 'it is mounted');
+      child.kill('SIGINT');
+      assert.equal(await new Promise((ended) => child.on('close', ended)), 130);
+      assert.ok(!mounts(), 'it is unmounted');
+      assert.ok(!run('losetup', ['-a']).output.includes(scratch), 'no loop device');
+      assert.deepEqual(readdirSync(scratch), []);
+    } finally {
+      rmSync(scratch, { recursive: true, force: true });
+    }
   });
 
   it('says how it is used when the command is missing', () => {
