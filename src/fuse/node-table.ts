@@ -3,9 +3,10 @@
  * last name and end when the kernel lets go of them.
  */
 import type { Ino } from '../ext4/inode.js';
+import { LookupCounts } from './lookup-counts.js';
 
 export class NodeTable {
-  private readonly lookups = new Map<Ino, number>();
+  private readonly lookups = new LookupCounts();
   private readonly opens = new Map<Ino, number>();
   private readonly writers = new Map<Ino, number>();
   private readonly unlinked = new Set<Ino>();
@@ -13,15 +14,12 @@ export class NodeTable {
 
   /** The inode was named in a reply (nlookup). */
   remember(ino: Ino): void {
-    this.lookups.set(ino, (this.lookups.get(ino) ?? 0) + 1);
+    this.lookups.add(ino, 1);
   }
 
   /** FORGET, or a reply that nobody took. */
   forget(ino: Ino, count: number): void {
-    const left = (this.lookups.get(ino) ?? 0) - count;
-    if (left > 0) this.lookups.set(ino, left);
-    else this.lookups.delete(ino);
-    if (left <= 0 && this.unlinked.has(ino)) this.checkEnd(ino);
+    if (this.lookups.subtract(ino, count) === 0 && this.unlinked.has(ino)) this.checkEnd(ino);
   }
 
   opened(ino: Ino, forWriting: boolean): void {
@@ -70,7 +68,7 @@ export class NodeTable {
   }
 
   private checkEnd(ino: Ino): void {
-    if (this.lookups.has(ino) || this.opens.has(ino)) return;
+    if (this.lookups.get(ino) > 0 || this.opens.has(ino)) return;
     this.unlinked.delete(ino);
     this.doomed.push(ino);
   }
