@@ -224,18 +224,11 @@ export function discardReservation(vol: Volume, ino: Ino): void {
 }
 
 /**
- * Runs `operation`, not inside a handle; if space ran out while freed blocks wait for their transaction, commits and
- * runs it once more (ext4_should_retry_alloc).
+ * Space ran out: whether it is worth trying again after a commit, because freed blocks wait for theirs
+ * (ext4_should_retry_alloc). If so, commits and calls back once some of them can be had, perhaps inside the call.
  */
-export function withSpaceRetry<T>(vol: Volume, operation: () => T): T {
-  try {
-    return operation();
-  } catch (error) {
-    const state = allocatorState(vol);
-    if (!(error instanceof FsError) || error.code !== 'ENOSPC' || state.freedUncommitted === 0) throw error;
-    vol.journal.commitNow();
-    // A checkpoint under way may still be bringing the freed blocks home.
-    if (state.freedUncommitted > 0) vol.journal.checkpointNow();
-    return operation();
-  }
+export function whenSpaceReturns(vol: Volume, tell: () => void): boolean {
+  if (allocatorState(vol).freedUncommitted === 0 || vol.journal.aborted !== null) return false;
+  vol.journal.whenFreed(tell);
+  return true;
 }

@@ -4,6 +4,7 @@
  */
 import type { BlockDevice } from '../block/device.js';
 import { CorruptionError, FsError } from '../errors.js';
+import { whenSpaceReturns } from './block-alloc.js';
 import { readDirectory } from './dir.js';
 import { evictAll } from './evict.js';
 import { fallocate, seekDataHole } from './fallocate.js';
@@ -306,6 +307,14 @@ export class Filesystem {
   onceReady(tell: () => void): void {
     this.volume.journal.whenReady(tell);
   }
+  /**
+   * After ENOSPC: true if freed blocks only wait for a commit. That is then begun, and `tell` called, perhaps inside the
+   * call, when it is worth trying again.
+   */
+  whenSpaceReturns(tell: () => void): boolean {
+    return whenSpaceReturns(this.volume, tell);
+  }
+
   /** Brackets data I/O that runs beside the engine: blocks freed meanwhile are not reused before it ends. */
   dataStarted(): number {
     return this.volume.journal.dataStarted();

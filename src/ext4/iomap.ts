@@ -8,7 +8,7 @@
  */
 import { FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
-import { allocateBlocks, mayUseReservedBlocks, type Run, withSpaceRetry } from './block-alloc.js';
+import { allocateBlocks, mayUseReservedBlocks, type Run } from './block-alloc.js';
 import { dataGoal } from './block-goal.js';
 import { zeroBeforeGrowth } from './eof-tail.js';
 import { EXTENT_CREDITS } from './extent-edit.js';
@@ -111,9 +111,7 @@ export function begin(vol: Volume, ino: Ino, posBytes: number, countBytes: numbe
 
 /** Fills the start of a hole with unwritten blocks, in a handle of its own. Throws FsError ENOSPC. */
 export function allocateUnwritten(vol: Volume, ino: Ino, lblk: number, count: number): Run {
-  return withSpaceRetry(vol, () =>
-    vol.journal.run(EXTENT_CREDITS + 3, (handle) => allocateAt(handle, Inode.get(vol, ino), lblk, count)),
-  );
+  return vol.journal.run(EXTENT_CREDITS + 3, (handle) => allocateAt(handle, Inode.get(vol, ino), lblk, count));
 }
 
 function allocateAt(handle: Handle, inode: Inode, lblk: number, count: number): Run {

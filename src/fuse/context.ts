@@ -27,6 +27,8 @@ export interface Context {
   negotiated: Negotiated;
   /** Runs the request again when no data of `ino` is being written any more. */
   retryWhenDrained(request: Request, ino: Ino): void;
+  /** If space ran out for the moment only: true, and the request runs again later. */
+  retryWithMoreSpace(request: Request, error: unknown): boolean;
   /** Answers the request with the error, as if its operation had thrown it. */
   fail(request: Request, error: unknown): void;
   /** One line for the system's log. */

@@ -158,6 +158,7 @@ export class DataPath {
       return;
     }
     const plan = this.mapForWriting(context, ino, offset, end);
+    if (plan.failure !== null && context.retryWithMoreSpace(request, plan.failure)) return;
     if (edges) this.zeroEdges(plan, offset);
     const large = this.deviceFd >= 0 && plan.bytes > SYNC_WRITE_BYTES && !alone;
     if (!large) {

@@ -34,6 +34,7 @@ export type Engine = Pick<
   | 'sync'
   | 'needsThrottle'
   | 'onceReady'
+  | 'whenSpaceReturns'
   | 'dataStarted'
   | 'dataFinished'
   | 'endOfOperation'

@@ -29,6 +29,8 @@ export class Request {
   readonly cred = { uid: 0, gid: 0 };
   /** Someone will answer it later: the buffer must not be used for another request until then. */
   held = false;
+  /** How often it was run again in the hope of more space. */
+  spaceRetries = 0;
   /** The buffer is one of the few that requests are read into. */
   readonly pooled: boolean;
 
@@ -43,6 +45,7 @@ export class Request {
     const { view } = this;
     this.length = length;
     this.held = false;
+    this.spaceRetries = 0;
     if (length < IN_HEADER.SIZE || IN_HEADER.len.get(view, 0) !== length) return false;
     this.opcode = IN_HEADER.opcode.get(view, 0);
     this.unique = IN_HEADER.unique.get(view, 0);

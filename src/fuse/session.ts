@@ -4,7 +4,7 @@
  */
 import type { BlockDevice } from '../block/device.js';
 import { ownView } from '../codec/view.js';
-import { Errno, type FsError } from '../errors.js';
+import { Errno, FsError } from '../errors.js';
 import type { Ino } from '../ext4/inode.js';
 import { type Native, requireNative, whenJobDone } from '../native.js';
 import { FUSE_NOTIFY_INVAL_INODE, NOTIFY_INVAL_INODE_OUT, OUT_HEADER } from './abi.js';
@@ -27,6 +27,8 @@ const TURN_MS = 2;
 const MAX_SLOTS = 16;
 /** Inodes freed in one step of the journal. */
 const EVICTED_TOGETHER = 32;
+/** Space that others free meanwhile may be taken again before a request gets it. */
+const SPACE_RETRIES = 8;
 /** A waiting request up to this size gives its buffer back and waits as a copy. */
 const COPY_BYTES = 64 << 10;
 
@@ -176,6 +178,7 @@ export class Session implements Context {
     try {
       entry.run(this, request);
     } catch (error) {
+      if (this.retryWithMoreSpace(request, error)) return;
       const errno = this.errors.errno(error, request.opcode);
       if (!entry.silent) this.reply.status(request, errno);
     }
@@ -208,6 +211,21 @@ export class Session implements Context {
   retryWhenDrained(request: Request, ino: Ino): void {
     const kept = this.keep(request);
     this.data.flights.whenDrained(ino, () => this.retry(kept));
+  }
+
+  retryWithMoreSpace(request: Request, error: unknown): boolean {
+    if (!(error instanceof FsError) || error.code !== 'ENOSPC' || request.spaceRetries >= SPACE_RETRIES) return false;
+    const retries = request.spaceRetries + 1;
+    let kept = request;
+    const again = () => {
+      if (this.closeBegun) return;
+      this.retry(kept);
+      this.afterRequests();
+    };
+    if (!this.fs.whenSpaceReturns(() => setImmediate(again))) return false;
+    kept = this.keep(request);
+    kept.spaceRetries = retries;
+    return true;
   }
 
   /** The log calls from the middle of its work: continue when that is over. */

@@ -31,6 +31,7 @@ export class FileData {
   private readonly inFlight = new Map<number, number>();
   private seals = 0;
   private readonly deferred: Deferred[] = [];
+  private deferredWaiters: (() => void)[] = [];
 
   private readonly flushFailed: (error: FsError) => void;
 
@@ -71,6 +72,7 @@ export class FileData {
   /** Nothing will be flushed any more. */
   giveUp(error: FsError): void {
     for (const { tell } of this.waiters.splice(0)) queueMicrotask(() => tell(error));
+    this.tellDeferred();
   }
 
   /** I/O beside the engine begins; the token is for {@link finished}. */
@@ -102,8 +104,23 @@ export class FileData {
     this.deferred.push({ seal: this.seals, checkpoint, actions });
   }
 
+  /** Calls back once some deferred actions have run, or none will any more. */
+  whenDeferredRun(tell: () => void): void {
+    this.deferredWaiters.push(tell);
+  }
+
+  private tellDeferred(): void {
+    for (const tell of this.deferredWaiters.splice(0)) tell();
+  }
+
   /** Runs what need not wait any longer, in order; `checkpoint` is the one under way. */
   runDeferred(checkpoint: IoJob | null): void {
+    const before = this.deferred.length;
+    this.runReady(checkpoint);
+    if (this.deferred.length < before) this.tellDeferred();
+  }
+
+  private runReady(checkpoint: IoJob | null): void {
     while (this.deferred.length > 0) {
       const next = this.deferred[0];
       if (next.checkpoint !== null && next.checkpoint === checkpoint) return;

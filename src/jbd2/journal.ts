@@ -184,6 +184,12 @@ export class Journal {
     this.data.runDeferred(this.checkpointJob);
   }
 
+  /** Commits, and calls back, perhaps inside the call, once blocks freed by some commit may be used again. */
+  whenFreed(tell: () => void): void {
+    this.data.whenDeferredRun(tell);
+    this.startCommit();
+  }
+
   /** No data I/O is under way beside the engine. */
   get dataIdle(): boolean {
     return this.data.idle;

@@ -10,6 +10,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  rmdirSync,
   statfsSync,
   statSync,
   unlinkSync,
@@ -62,6 +63,28 @@ describe('limits', function () {
         for (const name of readdirSync(mountpoint)) if (name !== 'lost+found') unlinkSync(join(mountpoint, name));
         writeFileSync(join(mountpoint, 'again'), block.subarray(0, 1 << 19));
         assert.equal(statSync(join(mountpoint, 'again')).size, 1 << 19);
+      });
+      const { code, output } = fsckFile(image);
+      assert.equal(code, 0, output);
+    }));
+
+  it('a file that fills most of the disk can be written anew while its old blocks wait for a commit', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 96);
+      await withMount(image, mountpoint, '', () => {
+        const file = join(mountpoint, 'file');
+        for (let round = 0; round < 5; round++) {
+          const written = run('dd', ['if=/dev/zero', `of=${file}`, 'bs=1M', 'count=56', 'conv=fsync', 'status=none']);
+          assert.equal(written.output, '', `round ${round}`);
+        }
+        unlinkSync(file);
+        for (let i = 0; i < 2000; i++) mkdirSync(join(mountpoint, `d${i}`));
+        for (let i = 0; i < 2000; i++) rmdirSync(join(mountpoint, `d${i}`));
+        assert.equal(
+          run('dd', ['if=/dev/zero', `of=${file}`, 'bs=1M', 'count=70', 'conv=fsync', 'status=none']).output,
+          '',
+        );
       });
       const { code, output } = fsckFile(image);
       assert.equal(code, 0, output);

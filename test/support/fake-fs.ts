@@ -328,6 +328,10 @@ export class FakeFs implements Engine {
   needsThrottle(): boolean {
     return this.throttle;
   }
+  whenSpaceReturns(): boolean {
+    return false;
+  }
+
   onceReady(tell: () => void): void {
     setTimeout(() => {
       this.throttle = false;

@@ -7,6 +7,7 @@ import {
   freeBlockCount,
   freeBlocks,
   reservedBlockCount,
+  whenSpaceReturns,
 } from '../../../src/ext4/block-alloc.js';
 import { isBlockUninit } from '../../../src/ext4/block-bitmap.js';
 import { mapBlock } from '../../../src/ext4/extent-tree.js';
@@ -75,7 +76,7 @@ describe('block allocator', () => {
     closeAndCheck(fixture);
   });
 
-  it('fills the filesystem to the reserve, then to the end, and gets everything back', () => {
+  it('fills the filesystem to the reserve, then to the end, and gets everything back', async () => {
     const fixture = openImage(imageWithFiles(24, 2, ['-b', '1024', '-m', '10']));
     const { vol } = fixture;
     const before = freeBlockCount(vol);
@@ -90,7 +91,10 @@ describe('block allocator', () => {
     assert.ok(freeBlockCount(vol) < reservedBlockCount(vol));
     truncateTo(vol, FIRST_FILE, 0);
     assert.equal(freeBlockCount(vol), before);
-    // All of it waits for the truncate to commit; the next writer makes that happen.
+    // All of it waits for the truncate to commit; whoever is in need can make that happen.
+    assert.throws(() => append(vol, FIRST_FILE + 1, 10 << 20), hasCode('ENOSPC'));
+    await new Promise<void>((returned) => assert.ok(whenSpaceReturns(vol, returned)));
+    assert.ok(!whenSpaceReturns(vol, () => assert.fail('nothing waits any more')));
     append(vol, FIRST_FILE + 1, 10 << 20);
     closeAndCheck(fixture);
   });
