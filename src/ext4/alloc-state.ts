@@ -31,6 +31,8 @@ export class AllocatorState {
   private readonly reservations = new Map<Ino, Reservation>();
   /** Blocks freed by transactions that have not committed. */
   freedUncommitted = 0;
+  /** Blocks held for writes that are under way, and free on disk. */
+  promised = 0;
 
   constructor(vol: Volume) {
     const { groupCount } = vol.geometry;

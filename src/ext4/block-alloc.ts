@@ -70,7 +70,7 @@ export function mayUseReservedBlocks(vol: Volume, uid: number, gid: number): boo
 }
 
 function availableBlocks(vol: Volume, request: AllocationRequest): number {
-  const free = totals(vol).freeBlocks;
+  const free = totals(vol).freeBlocks - allocatorState(vol).promised;
   if (request.mustNotFail) return free;
   return free - reservedPool(vol) - (request.privileged ? 0 : totals(vol).reservedBlocks);
 }
@@ -82,12 +82,51 @@ const found: FoundRun = { group: 0, bit: 0, length: 0 };
  * Changes one bitmap and one descriptor block.
  */
 export function allocateBlocks(handle: Handle, vol: Volume, request: AllocationRequest): Run {
+  return chooseBlocks(handle, vol, request, markUsed);
+}
+
+/** Like {@link allocateBlocks}, but the blocks are only kept from others; see promised-blocks.ts. */
+export function promiseBlocks(handle: Handle, vol: Volume, request: AllocationRequest): Run {
+  return chooseBlocks(handle, vol, request, (_handle, _vol, state, start, count) => {
+    holdRun(vol, state, start, count);
+    state.promised += count;
+    handle.onRollback(() => breakPromise(vol, start, count));
+  });
+}
+
+/** Promised blocks are free again. */
+export function breakPromise(vol: Volume, start: number, count: number): void {
+  const state = allocatorState(vol);
+  const group = vol.geometry.groupOf(start);
+  state.release(group, start - vol.geometry.groupFirstBlock(group), count);
+  state.promised -= count;
+}
+
+/** Promised blocks are allocated. Changes one bitmap and one descriptor block. */
+export function keepPromise(handle: Handle, vol: Volume, start: number, count: number): void {
+  const state = allocatorState(vol);
+  breakPromise(vol, start, count);
+  handle.onRollback(() => {
+    holdRun(vol, state, start, count);
+    state.promised += count;
+  });
+  markUsed(handle, vol, state, start, count);
+}
+
+function holdRun(vol: Volume, state: AllocatorState, start: number, count: number): void {
+  const group = vol.geometry.groupOf(start);
+  state.hold(group, start - vol.geometry.groupFirstBlock(group), count);
+}
+
+type Taking = (handle: Handle, vol: Volume, state: AllocatorState, start: number, count: number) => void;
+
+function chooseBlocks(handle: Handle, vol: Volume, request: AllocationRequest, takeRun: Taking): Run {
   const minimum = request.minimum ?? 1;
   const state = allocatorState(vol);
   const count = Math.min(request.count, availableBlocks(vol, request));
   if (count < minimum) throw new FsError('ENOSPC');
   if (request.metadata !== true) {
-    const fromWindow = takeFromReservation(handle, vol, state, request, count);
+    const fromWindow = takeFromReservation(handle, vol, state, request, count, takeRun);
     if (fromWindow !== null) return fromWindow;
   }
   const { goal, continues = false, window = 0 } = request;
@@ -99,7 +138,7 @@ export function allocateBlocks(handle: Handle, vol: Volume, request: AllocationR
   const start = vol.geometry.groupFirstBlock(found.group) + found.bit;
   const taken = Math.min(found.length, count);
   const left = Math.min(found.length - taken, window);
-  markUsed(handle, vol, state, start, taken);
+  takeRun(handle, vol, state, start, taken);
   if (left > 0) {
     state.reserve(request.ino, start + taken, left);
     handle.onRollback(() => state.discard(request.ino));
@@ -113,6 +152,7 @@ function takeFromReservation(
   state: AllocatorState,
   request: AllocationRequest,
   count: number,
+  takeRun: Taking,
 ): Run | null {
   const { ino, goal } = request;
   const reservation = state.reservationOf(ino);
@@ -124,7 +164,7 @@ function takeFromReservation(
   }
   state.shrinkReservation(ino, reservation, goal + taken);
   handle.onRollback(() => state.discard(ino));
-  markUsed(handle, vol, state, goal, taken);
+  takeRun(handle, vol, state, goal, taken);
   return { start: goal, count: taken };
 }
 

@@ -12,7 +12,7 @@ export interface Goal {
 }
 
 /** ext4_inode_to_goal_block: the first block of the inode's group; files stay out of the group their directories use. */
-function inodeGoal(inode: Inode): number {
+export function inodeGoal(inode: Inode): number {
   const { geometry } = inode.vol;
   let group = Math.floor((inode.ino - 1) / geometry.inodesPerGroup);
   if (geometry.groupsPerFlex >= FLEX_SIZE_DIR_ALLOC_SCHEME) {

@@ -2,9 +2,8 @@
 import { CorruptionError } from '../errors.js';
 import type { CachedBlock, WritableBlock } from '../jbd2/block-cache.js';
 import type { Handle } from '../jbd2/handle.js';
+import { allocateMetadataBlock, mapBlock } from './block-map.js';
 import { directoryKind } from './dir-block.js';
-import { allocateDirectoryBlock } from './extent-insert.js';
-import { mapBlock } from './extent-tree.js';
 import type { Inode } from './inode.js';
 import type { Volume } from './volume.js';
 
@@ -20,7 +19,7 @@ export function blockCount(vol: Volume, dir: Inode): number {
 
 /** The block at `lblk`. Throws CorruptionError for a hole. */
 export function readDirBlock(vol: Volume, dir: Inode, lblk: number): CachedBlock {
-  const { pblk, unwritten } = mapBlock(vol, dir, lblk);
+  const { pblk, unwritten } = mapBlock(dir, lblk);
   if (pblk === 0 || unwritten) throw new CorruptionError('directory', `inode ${dir.ino}`, `block ${lblk} is missing`);
   return vol.read(pblk, directoryKind(vol), dir.seed);
 }
@@ -28,7 +27,7 @@ export function readDirBlock(vol: Volume, dir: Inode, lblk: number): CachedBlock
 /** A new block at the end of the directory, zeroed; the size covers it. */
 export function appendDirBlock(handle: Handle, vol: Volume, dir: Inode): { lblk: number; block: WritableBlock } {
   const lblk = blockCount(vol, dir);
-  const pblk = allocateDirectoryBlock(handle, dir, lblk);
+  const pblk = allocateMetadataBlock(handle, dir, lblk);
   const block = handle.getCreateAccess(pblk, directoryKind(vol), dir.seed);
   handle.dirtyMetadata(block);
   dir.edit(handle).setSizeBytes((lblk + 1) * vol.geometry.blockSize);

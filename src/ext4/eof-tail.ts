@@ -5,7 +5,7 @@
  */
 import { CorruptionError, FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
-import { mapBlock } from './extent-tree.js';
+import { mapBlock } from './block-map.js';
 import { type Ino, Inode } from './inode.js';
 import type { Volume } from './volume.js';
 
@@ -28,7 +28,7 @@ export function zeroOnDevice(vol: Volume, inode: Inode, fromBytes: number, toByt
     const lblk = Math.floor(pos / blockSize);
     const inBlock = pos - lblk * blockSize;
     const length = Math.min(blockSize - inBlock, toBytes - pos);
-    const { pblk, unwritten } = mapBlock(vol, inode, lblk);
+    const { pblk, unwritten } = mapBlock(inode, lblk);
     if (pblk !== 0 && !unwritten) {
       vol.device.write(pblk * blockSize + inBlock, new Uint8Array(length));
       vol.journal.noteDataWrite();

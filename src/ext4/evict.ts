@@ -1,10 +1,12 @@
 /** The end of an inode (ext4_evict_inode). */
 import { discardReservation } from './block-alloc.js';
-import { removeRange } from './extent-remove.js';
+import { removeBlocks } from './block-map.js';
 import { EXT_MAX_BLOCKS } from './format/extent.js';
 import { type Ino, Inode } from './inode.js';
 import { freeInode } from './inode-alloc.js';
+import { hasBlockMap } from './inode-blocks.js';
 import { removeOrphan } from './orphan.js';
+import { breakPromises } from './promised-blocks.js';
 import type { Volume } from './volume.js';
 import { freeXattrBlock } from './xattr.js';
 
@@ -18,11 +20,12 @@ const FINAL_CREDITS = 12;
  */
 export function evict(vol: Volume, ino: Ino): void {
   discardReservation(vol, ino);
+  breakPromises(vol, ino, 0, EXT_MAX_BLOCKS);
   vol.journal.run(FINAL_CREDITS * 3, (handle) => {
     handle.ensureCredits(FINAL_CREDITS * 3);
     const inode = Inode.get(vol, ino);
     if (inode.linksCount > 0) return;
-    if (inode.usesExtents) removeRange(handle, inode, 0, EXT_MAX_BLOCKS);
+    if (hasBlockMap(inode)) removeBlocks(handle, inode, 0, EXT_MAX_BLOCKS);
     handle.ensureCredits(FINAL_CREDITS);
     const last = Inode.load(vol, ino).edit(handle);
     freeXattrBlock(handle, last);

@@ -1,10 +1,8 @@
 /** Mapping blocks of a file, and turning unwritten ones into written ones. */
 import type { Handle } from '../jbd2/handle.js';
-import { allocateBlocks, mayUseReservedBlocks } from './block-alloc.js';
-import { dataGoal } from './block-goal.js';
 import { EXTENT_CREDITS, editLeaf, joinExtents, shrinkTree } from './extent-edit.js';
 import { type Extent, type ExtentNode, maxExtentLength, ROOT_CAPACITY, WritableExtentNode } from './extent-node.js';
-import { findPath, mapBlock, requireExtents } from './extent-tree.js';
+import { mapExtent } from './extent-tree.js';
 import { EXT4_EXTENTS_FL, I_BLOCK_BYTES } from './format/inode.js';
 import { Inode, type WritableInode } from './inode.js';
 
@@ -18,7 +16,7 @@ export function initExtentRoot(inode: WritableInode): void {
 
 /**
  * Maps the hole [lblk, lblk + count) to the blocks from `pblk` on and counts them in i_blocks, tree blocks included.
- * Changes up to EXTENT_CREDITS blocks. Throws FsError ENOSPC or EFBIG, UnsupportedError for a block-mapped file.
+ * Changes up to EXTENT_CREDITS blocks. Throws FsError ENOSPC or EFBIG.
  */
 export function insertExtent(
   handle: Handle,
@@ -28,7 +26,6 @@ export function insertExtent(
   count: number,
   unwritten: boolean,
 ): void {
-  requireExtents(inode);
   const longest = maxExtentLength(unwritten);
   for (let done = 0; done < count; done += longest) {
     const piece = { lblk: lblk + done, count: Math.min(count - done, longest), pblk: pblk + done, unwritten };
@@ -72,13 +69,12 @@ function convertRange(
   pblk: number,
   unwritten: boolean,
 ): void {
-  requireExtents(inode);
   const end = lblk + count;
   const longest = maxExtentLength(unwritten);
   let current = inode;
   let changed = false;
   for (let at = lblk; at < end; ) {
-    const mapping = mapBlock(current.vol, current, at);
+    const mapping = mapExtent(current, at);
     const length = Math.min(mapping.count, end - at, longest);
     if (mapping.pblk !== 0 && mapping.unwritten !== unwritten && (pblk < 0 || mapping.pblk === pblk + (at - lblk))) {
       if (handle.ensureCredits(EXTENT_CREDITS)) current = Inode.load(inode.vol, inode.ino);
@@ -107,23 +103,4 @@ function convertPiece(leaf: ExtentNode, pos: number, lblk: number, count: number
   }
   if (to > pos) pieces.push(leaf.extent(to));
   return { from, remove: to - from + 1, pieces: joinExtents(pieces) };
-}
-
-/**
- * Allocates one block of metadata for a directory, a symlink or another file whose content is journaled, and maps it at
- * `lblk`. Returns its number; i_size is the caller's. Throws FsError ENOSPC.
- */
-export function allocateDirectoryBlock(handle: Handle, inode: Inode, lblk: number): number {
-  requireExtents(inode);
-  const path = findPath(inode, lblk);
-  const { node: leaf, pos } = path[path.length - 1];
-  const { start } = allocateBlocks(handle, inode.vol, {
-    ...dataGoal(inode, leaf, pos, lblk),
-    count: 1,
-    ino: inode.ino,
-    metadata: true,
-    privileged: mayUseReservedBlocks(inode.vol, inode.uid, inode.gid),
-  });
-  insertExtent(handle, inode, lblk, start, 1, false);
-  return start;
 }

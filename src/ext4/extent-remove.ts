@@ -3,7 +3,7 @@ import type { Handle } from '../jbd2/handle.js';
 import { freeBlocks } from './block-alloc.js';
 import { EXTENT_CREDITS, editLeaf, shrinkTree } from './extent-edit.js';
 import { type Extent, type ExtentNode, maxExtentLength } from './extent-node.js';
-import { findPath, type Path, requireExtents } from './extent-tree.js';
+import { findPath, type Path } from './extent-tree.js';
 import { EXT4_JOURNAL_DATA_FL } from './format/inode.js';
 import { Inode } from './inode.js';
 
@@ -15,10 +15,9 @@ export function creditsForExtent(inode: Inode): number {
 /**
  * Frees what is mapped in [fromLblk, toLblk), from the end backwards. May restart the handle between extents: the tree
  * is whole then, but only part of the range is gone, so the inode must be on the orphan list or the range of no
- * importance. Afterwards look the inode up again. Throws UnsupportedError for a block-mapped file.
+ * importance. Afterwards look the inode up again.
  */
-export function removeRange(handle: Handle, inode: Inode, fromLblk: number, toLblk: number): void {
-  requireExtents(inode);
+export function removeExtents(handle: Handle, inode: Inode, fromLblk: number, toLblk: number): void {
   const credits = creditsForExtent(inode);
   let current = inode;
   for (let end = toLblk; end > fromLblk; ) {

@@ -1,11 +1,9 @@
 /** Looking up where a file's blocks are (ext4_ext_map_blocks without create). */
-import { CorruptionError, UnsupportedError } from '../errors.js';
+import { CorruptionError } from '../errors.js';
 import { blocksMayBeUsed } from './block-validity.js';
 import { ExtentNode } from './extent-node.js';
 import { EXT_MAX_BLOCKS } from './format/extent.js';
-import { mapIndirect } from './indirect-map.js';
 import type { Inode } from './inode.js';
-import type { Volume } from './volume.js';
 
 export interface Mapping {
   /** What was asked for. */
@@ -48,8 +46,7 @@ export function findPath(inode: Inode, lblk: number): Path {
 }
 
 /** The mapping that covers `lblk`. Throws CorruptionError. */
-export function mapBlock(_vol: Volume, inode: Inode, lblk: number): Mapping {
-  if (!inode.usesExtents) return mapIndirect(inode, lblk);
+export function mapExtent(inode: Inode, lblk: number): Mapping {
   let node = ExtentNode.root(inode);
   let endLblk = EXT_MAX_BLOCKS;
   const seed = node.depth > 0 ? inode.seed : 0;
@@ -78,10 +75,4 @@ export function mapBlock(_vol: Volume, inode: Inode, lblk: number): Mapping {
   }
   const next = pos + 1 < node.entries ? node.lblk(pos + 1) : endLblk;
   return { lblk, count: Math.max(next, lblk + 1) - lblk, pblk: 0, unwritten: false };
-}
-
-/** Block-mapped files are read, not written. */
-export function requireExtents(inode: Inode): void {
-  if (!inode.usesExtents)
-    throw new UnsupportedError(`inode ${inode.ino}: writing block-mapped files is not supported`, ['extent']);
 }

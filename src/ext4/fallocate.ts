@@ -1,13 +1,13 @@
 /** Space and holes by request: fallocate(2) and lseek(2) with SEEK_DATA and SEEK_HOLE. */
 import { FsError } from '../errors.js';
+import { mapBlock, maxFileBytes, removalCredits, removeBlocks } from './block-map.js';
 import { zeroBeforeGrowth, zeroOnDevice } from './eof-tail.js';
 import { EXTENT_CREDITS } from './extent-edit.js';
 import { convertWritten } from './extent-insert.js';
-import { creditsForExtent, removeRange } from './extent-remove.js';
-import { mapBlock, requireExtents } from './extent-tree.js';
 import { EXT4_APPEND_FL, EXT4_IMMUTABLE_FL } from './format/inode.js';
 import { type Ino, Inode } from './inode.js';
-import { allocateUnwritten, maxFileBytes } from './iomap.js';
+import { allocateUnwritten } from './iomap.js';
+import { allowFileSize } from './superblock-io.js';
 import type { Volume } from './volume.js';
 
 /** Modes of fallocate(2). */
@@ -32,9 +32,9 @@ export function fallocate(vol: Volume, ino: Ino, mode: number, offsetBytes: numb
   if (inode.hasFlag(EXT4_IMMUTABLE_FL)) throw new FsError('EPERM', `inode ${ino} is immutable`);
   if (kind !== 0 && inode.hasFlag(EXT4_APPEND_FL)) throw new FsError('EPERM', `inode ${ino} is append-only`);
   const end = offsetBytes + lengthBytes;
-  if (end > maxFileBytes(vol)) throw new FsError('EFBIG');
-  if (!inode.usesExtents && kind === 0) throw new FsError('EOPNOTSUPP');
-  requireExtents(inode);
+  if (end > maxFileBytes(inode)) throw new FsError('EFBIG');
+  if (!inode.usesExtents && kind !== FALLOC_FL_PUNCH_HOLE)
+    throw new FsError('EOPNOTSUPP', 'a block-mapped file has no unwritten blocks');
 
   if (kind === FALLOC_FL_PUNCH_HOLE) {
     punchHole(vol, inode, offsetBytes, end);
@@ -50,7 +50,7 @@ function allocateRange(vol: Volume, ino: Ino, offset: number, end: number): void
   const { blockSize } = vol.geometry;
   const stop = Math.ceil(end / blockSize);
   for (let lblk = Math.floor(offset / blockSize); lblk < stop; ) {
-    const mapping = mapBlock(vol, Inode.get(vol, ino), lblk);
+    const mapping = mapBlock(Inode.get(vol, ino), lblk);
     const count = Math.min(mapping.count, stop - lblk);
     lblk += mapping.pblk === 0 ? allocateUnwritten(vol, ino, lblk, count).count : count;
   }
@@ -75,7 +75,7 @@ function punchHole(vol: Volume, inode: Inode, offset: number, end: number): void
   zeroEdges(vol, inode, offset, end);
   const { first, stop } = wholeBlocks(vol, offset, end);
   // Half of a hole is a hole: no orphan record is needed if this takes several transactions.
-  if (stop > first) vol.journal.run(creditsForExtent(inode), (handle) => removeRange(handle, inode, first, stop));
+  if (stop > first) vol.journal.run(removalCredits(inode), (handle) => removeBlocks(handle, inode, first, stop));
   finish(vol, inode.ino, 0);
 }
 
@@ -88,12 +88,15 @@ function zeroRange(vol: Volume, inode: Inode, offset: number, end: number): void
 
 /** Times, and the size if it is to reach `end`. */
 function finish(vol: Volume, ino: Ino, end: number): void {
-  vol.journal.run(1, (handle) => {
+  vol.journal.run(2, (handle) => {
     const inode = Inode.get(vol, ino);
     const grows = end > inode.sizeBytes;
     if (grows) zeroBeforeGrowth(vol, inode, end);
     const writable = inode.edit(handle);
-    if (grows) writable.setSizeBytes(end);
+    if (grows) {
+      allowFileSize(handle, vol, end);
+      writable.setSizeBytes(end);
+    }
     const now = vol.env.now();
     writable.setMtime(now);
     writable.setCtime(now);
@@ -111,7 +114,7 @@ export function seekDataHole(vol: Volume, ino: Ino, offsetBytes: number, whence:
   const { blockSize } = vol.geometry;
   for (let pos = offsetBytes; pos < size; ) {
     const lblk = Math.floor(pos / blockSize);
-    const mapping = mapBlock(vol, inode, lblk);
+    const mapping = mapBlock(inode, lblk);
     const isData = mapping.pblk !== 0 && !mapping.unwritten;
     if (isData === (whence === 'data')) return pos;
     pos = (lblk + mapping.count) * blockSize;

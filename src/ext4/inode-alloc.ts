@@ -2,11 +2,10 @@
 import { CorruptionError, FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { testBit } from './bitmap.js';
-import { initExtentRoot } from './extent-insert.js';
+import { initBlockMap } from './block-map.js';
 import { RO_COMPAT } from './features.js';
 import { EXT4_BG_INODE_ZEROED } from './format/group-desc.js';
 import {
-  EXT4_EXTENTS_FL,
   EXT4_FL_INHERITED,
   EXT4_NOATIME_FL,
   EXT4_NODUMP_FL,
@@ -154,10 +153,7 @@ function fillIn(
   inode.setMtime(now);
   inode.setCtime(now);
   inode.setCrtime(now);
-  if (type === S_IFREG || type === S_IFDIR) {
-    inode.setFlags(inode.flags | EXT4_EXTENTS_FL);
-    initExtentRoot(inode);
-  }
+  if (type === S_IFREG || type === S_IFDIR) initBlockMap(inode);
   return inode;
 }
 

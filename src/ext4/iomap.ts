@@ -9,15 +9,15 @@
 import { FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { allocateBlocks, mayUseReservedBlocks, type Run } from './block-alloc.js';
-import { dataGoal } from './block-goal.js';
+import { goalFor, type Mapping, mapBlock, maxFileBytes, removeBlocks } from './block-map.js';
 import { zeroBeforeGrowth } from './eof-tail.js';
 import { EXTENT_CREDITS } from './extent-edit.js';
 import { convertUnwritten, insertExtent } from './extent-insert.js';
-import { removeRange } from './extent-remove.js';
-import { findPath, type Mapping, mapBlock, requireExtents } from './extent-tree.js';
 import { EXT_MAX_BLOCKS } from './format/extent.js';
 import { EXT4_APPEND_FL, EXT4_IMMUTABLE_FL } from './format/inode.js';
 import { type Ino, Inode } from './inode.js';
+import { breakPromises, hasPromises, KEEP_CREDITS, keepPromises, promise, promisedAt } from './promised-blocks.js';
+import { allowFileSize } from './superblock-io.js';
 import type { Volume } from './volume.js';
 
 /** Mapping types: the numbers of FUSE_IOMAP_TYPE_*. */
@@ -57,11 +57,6 @@ const STREAM_BLOCKS = 16;
 const MIN_WINDOW_BLOCKS = 8;
 const MAX_WINDOW_BYTES = 8 << 20;
 
-/** s_maxbytes: what 32 bits of logical block number can address. */
-export function maxFileBytes(vol: Volume): number {
-  return EXT_MAX_BLOCKS * vol.geometry.blockSize;
-}
-
 function dataInode(vol: Volume, ino: Ino): Inode {
   const inode = Inode.get(vol, ino);
   if (inode.isRegular) return inode;
@@ -89,22 +84,25 @@ export function begin(vol: Volume, ino: Ino, posBytes: number, countBytes: numbe
   const inode = dataInode(vol, ino);
   const { blockSize } = vol.geometry;
   if (!(posBytes >= 0) || !(countBytes > 0)) throw new FsError('EINVAL', `range ${posBytes}+${countBytes}`);
-  if (posBytes >= maxFileBytes(vol)) throw new FsError('EFBIG');
+  if (posBytes >= maxFileBytes(inode)) throw new FsError('EFBIG');
   const lblk = Math.floor(posBytes / blockSize);
   const writing = (opflags & OP_ANY_WRITE) !== 0 && (opflags & OP_REPORT) === 0;
   if (writing) {
     if (vol.readOnly) throw new FsError('EROFS');
-    requireExtents(inode);
     if (inode.hasFlag(EXT4_IMMUTABLE_FL)) throw new FsError('EPERM', `inode ${ino} is immutable`);
     if (inode.hasFlag(EXT4_APPEND_FL) && posBytes < inode.sizeBytes)
       throw new FsError('EPERM', `inode ${ino} is append-only`);
   }
-  const mapping = mapBlock(vol, inode, lblk);
+  const mapping = mapBlock(inode, lblk);
   if (mapping.pblk !== 0 || !writing || (opflags & (OP_ZERO | OP_OVERWRITE_ONLY)) !== 0) {
     return toIomap(vol, ino, mapping, 0);
   }
   const endLblk = Math.min(Math.ceil((posBytes + countBytes) / blockSize), EXT_MAX_BLOCKS);
   const count = Math.min(endLblk - lblk, mapping.count);
+  if (!inode.usesExtents) {
+    const promised = promisedAt(vol, ino, lblk) ?? promise(vol, ino, lblk, count, windowFor(vol, lblk, count, false));
+    return toIomap(vol, ino, { ...promised, unwritten: true }, FLAG_NEW);
+  }
   const run = allocateUnwritten(vol, ino, lblk, count);
   return toIomap(vol, ino, { lblk, count: run.count, pblk: run.start, unwritten: true }, FLAG_NEW);
 }
@@ -116,9 +114,7 @@ export function allocateUnwritten(vol: Volume, ino: Ino, lblk: number, count: nu
 
 function allocateAt(handle: Handle, inode: Inode, lblk: number, count: number): Run {
   const { vol } = inode;
-  const path = findPath(inode, lblk);
-  const { node: leaf, pos } = path[path.length - 1];
-  const { goal, continues } = dataGoal(inode, leaf, pos, lblk);
+  const { goal, continues } = goalFor(inode, lblk);
   const run = allocateBlocks(handle, vol, {
     goal,
     continues,
@@ -159,32 +155,79 @@ export function ioend(
   if (errorErrno !== 0 || writtenBytes <= 0) return size;
   const { blockSize } = vol.geometry;
   const end = posBytes + writtenBytes;
-  if (end > maxFileBytes(vol)) throw new FsError('EFBIG');
+  if (end > maxFileBytes(inode)) throw new FsError('EFBIG');
   const lblk = Math.floor(posBytes / blockSize);
   const count = Math.ceil(end / blockSize) - lblk;
   const pblk = addrBytes < 0 ? -1 : Math.floor(addrBytes / blockSize);
-  const converts = inode.usesExtents && hasUnwritten(vol, inode, lblk, count);
+  if (!inode.usesExtents) return mapWritten(inode, posBytes, writtenBytes, pblk, flags);
+  const converts = hasUnwritten(inode, lblk, count);
   const times = (flags & IOEND_UPDATE_TIMES) !== 0;
   if (!converts && end <= size && !times) return size;
-  vol.journal.run(EXTENT_CREDITS + 1, (handle) => {
+  vol.journal.run(EXTENT_CREDITS + 2, (handle) => {
     // Before the conversion: which blocks hold old bytes behind the end can only be told now.
     if (end > size) zeroBeforeGrowth(vol, inode, posBytes);
     if (converts) convertUnwritten(handle, inode, lblk, count, pblk);
-    if (end <= size && !times) return;
-    const writable = Inode.load(vol, ino).edit(handle);
-    if (end > size) writable.setSizeBytes(end);
-    if (times) {
-      const now = vol.env.now();
-      writable.setMtime(now);
-      writable.setCtime(now);
-    }
+    raiseSize(handle, Inode.load(vol, ino), end, flags);
   });
   return Math.max(size, end);
 }
 
-function hasUnwritten(vol: Volume, inode: Inode, lblk: number, count: number): boolean {
+/**
+ * The ioend of a block-mapped file: the blocks promised for the range become the file's, with i_size in the same
+ * transaction, for a block behind the end belongs to nobody. With `pblk` below 0 wherever they are.
+ */
+function mapWritten(inode: Inode, posBytes: number, writtenBytes: number, pblk: number, flags: number): number {
+  const { vol, ino } = inode;
+  const { blockSize } = vol.geometry;
+  const end = posBytes + writtenBytes;
+  const stop = Math.ceil(end / blockSize);
+  const first = Math.floor(posBytes / blockSize);
+  for (let lblk = first; lblk < stop && hasPromises(vol, ino); ) {
+    const run = promisedAt(vol, ino, lblk);
+    const count = run === null ? 1 : Math.min(run.count, stop - lblk);
+    const expected = run !== null && (pblk < 0 || run.pblk === pblk + (lblk - first));
+    if (expected) {
+      vol.journal.run(KEEP_CREDITS + 2, (handle) => {
+        const reached = Math.min(end, (lblk + count) * blockSize);
+        const before = Inode.get(vol, ino);
+        if (reached > before.sizeBytes) zeroBeforeGrowth(vol, before, posBytes);
+        keepPromises(handle, vol, ino, lblk, count);
+        raiseSize(handle, Inode.get(vol, ino), reached, flags);
+      });
+    }
+    lblk += count;
+  }
+  const current = Inode.get(vol, ino);
+  const size = current.sizeBytes;
+  if (end > size || (flags & IOEND_UPDATE_TIMES) !== 0) {
+    vol.journal.run(2, (handle) => {
+      if (end > size) zeroBeforeGrowth(vol, current, posBytes);
+      raiseSize(handle, current, end, flags);
+    });
+  }
+  return Math.max(size, end);
+}
+
+/** i_size rises to `end` if that is more; what lies between has been zeroed. */
+function raiseSize(handle: Handle, inode: Inode, end: number, flags: number): void {
+  const { vol, sizeBytes } = inode;
+  const times = (flags & IOEND_UPDATE_TIMES) !== 0;
+  if (end <= sizeBytes && !times) return;
+  const writable = inode.edit(handle);
+  if (end > sizeBytes) {
+    allowFileSize(handle, vol, end);
+    writable.setSizeBytes(end);
+  }
+  if (times) {
+    const now = vol.env.now();
+    writable.setMtime(now);
+    writable.setCtime(now);
+  }
+}
+
+function hasUnwritten(inode: Inode, lblk: number, count: number): boolean {
   for (let at = lblk; at < lblk + count; ) {
-    const mapping = mapBlock(vol, inode, at);
+    const mapping = mapBlock(inode, at);
     if (mapping.unwritten) return true;
     at += mapping.count;
   }
@@ -213,14 +256,17 @@ export function end(
   const stop = Math.min(Math.ceil((posBytes + countBytes) / blockSize), mappingLblk + mapping.lengthBytes / blockSize);
   if (first >= stop) return;
   const inode = dataInode(vol, ino);
-  if (!inode.usesExtents) return;
+  if (!inode.usesExtents) {
+    breakPromises(vol, ino, first, stop - first);
+    return;
+  }
   vol.journal.run(EXTENT_CREDITS * 2, (handle) => {
     let current = inode;
     for (let at = first; at < stop; ) {
-      const now = mapBlock(vol, current, at);
+      const now = mapBlock(current, at);
       const count = Math.min(now.count, stop - at);
       if (now.unwritten && now.pblk === mappingPblk + (at - mappingLblk)) {
-        removeRange(handle, current, at, at + count);
+        removeBlocks(handle, current, at, at + count);
         current = Inode.load(vol, ino);
       }
       at += count;

@@ -84,7 +84,6 @@ export function judgeFeatures(geometry: Geometry): string[] {
   } else if (geometry.journalInum === 0) {
     reasons.push('the journal is on another device, which is not supported yet');
   }
-  if ((geometry.incompat & INCOMPAT.extent) === 0) reasons.push('files without extents are supported for reading only');
   return reasons;
 }
 

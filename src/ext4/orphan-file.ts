@@ -4,7 +4,7 @@ import { ownView } from '../codec/view.js';
 import { CorruptionError } from '../errors.js';
 import type { BlockKind, CachedBlock } from '../jbd2/block-cache.js';
 import type { Handle } from '../jbd2/handle.js';
-import { mapBlock } from './extent-tree.js';
+import { mapBlock } from './block-map.js';
 import { EXT4_ORPHAN_BLOCK_MAGIC, ORPHAN_BLOCK_TAIL } from './format/orphan-file.js';
 import { type Ino, Inode } from './inode.js';
 import type { Volume } from './volume.js';
@@ -116,7 +116,7 @@ export class OrphanFile {
 
   private block(lblk: number): CachedBlock {
     const inode = Inode.get(this.vol, this.vol.geometry.orphanFileInum);
-    const { pblk } = mapBlock(this.vol, inode, lblk);
+    const { pblk } = mapBlock(inode, lblk);
     if (pblk === 0) throw new CorruptionError('orphan file', `inode ${inode.ino}`, `block ${lblk} is missing`);
     return this.vol.read(pblk, orphanFileKind(this.vol), inode.seed);
   }

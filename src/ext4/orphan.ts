@@ -157,7 +157,7 @@ export function processOrphans(
       report.deleted++;
     } else {
       vol.journal.run(truncateCredits(inode), (handle) => {
-        if (inode.usesExtents && inode.isRegular) truncateBlocks(handle, inode);
+        if (inode.isRegular) truncateBlocks(handle, inode);
         removeOrphan(handle, Inode.load(vol, ino));
       });
       report.truncated++;

@@ -2,6 +2,8 @@
 import { crc32c } from '../codec/crc.js';
 import { type ReadBytes, readView, type WriteView } from '../codec/view.js';
 import type { CorruptionError } from '../errors.js';
+import type { Handle } from '../jbd2/handle.js';
+import { RO_COMPAT } from './features.js';
 import { EXT4_ERROR_FS, SUPERBLOCK } from './format/superblock.js';
 import type { Geometry, Volume } from './volume.js';
 
@@ -40,6 +42,17 @@ export function recordError(volume: Volume, error: CorruptionError): void {
     }
     handle.dirtyMetadata(block);
   });
+}
+
+/** i_size is about to rise to `sizeBytes`: from 2 GiB on the superblock says that there are such files. */
+export function allowFileSize(handle: Handle, volume: Volume, sizeBytes: number): void {
+  if (sizeBytes <= 0x7fffffff) return;
+  const at = volume.geometry.superblockOffset;
+  const features = SUPERBLOCK.s_feature_ro_compat.get(volume.superblock().view, at);
+  if ((features & RO_COMPAT.large_file) !== 0) return;
+  const block = handle.getWriteAccess(volume.superblock());
+  SUPERBLOCK.s_feature_ro_compat.set(block.view, at, features | RO_COMPAT.large_file);
+  handle.dirtyMetadata(block);
 }
 
 /** A 32-byte text field: the place where kernel ext4 keeps a function's name. */

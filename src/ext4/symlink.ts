@@ -2,8 +2,7 @@
 import { CorruptionError, FsError } from '../errors.js';
 import type { BlockKind } from '../jbd2/block-cache.js';
 import type { Handle } from '../jbd2/handle.js';
-import { allocateDirectoryBlock, initExtentRoot } from './extent-insert.js';
-import { mapBlock } from './extent-tree.js';
+import { allocateMetadataBlock, initBlockMap, mapBlock } from './block-map.js';
 import { EXT4_EXTENTS_FL, EXT4_INLINE_DATA_FL, I_BLOCK_BYTES } from './format/inode.js';
 import { type Ino, Inode, type WritableInode } from './inode.js';
 import type { Volume } from './volume.js';
@@ -26,7 +25,7 @@ export function readlink(vol: Volume, ino: Ino): Uint8Array {
   if (sizeBytes === 0 || sizeBytes >= vol.geometry.blockSize) {
     throw new CorruptionError('symlink', `inode ${ino}`, `its size is ${sizeBytes}`);
   }
-  const { pblk } = mapBlock(vol, inode, 0);
+  const { pblk } = mapBlock(inode, 0);
   if (pblk === 0) throw new CorruptionError('symlink', `inode ${ino}`, 'its block is missing');
   return vol.read(pblk, SYMLINK_KIND).bytes.slice(0, sizeBytes);
 }
@@ -40,9 +39,8 @@ export function setTarget(handle: Handle, inode: WritableInode, target: Uint8Arr
     inode.block.bytes.fill(0, inode.iBlockBase, inode.iBlockBase + I_BLOCK_BYTES);
     inode.block.bytes.set(target, inode.iBlockBase);
   } else {
-    inode.setFlags(inode.flags | EXT4_EXTENTS_FL);
-    initExtentRoot(inode);
-    const block = handle.getCreateAccess(allocateDirectoryBlock(handle, inode, 0), SYMLINK_KIND);
+    initBlockMap(inode);
+    const block = handle.getCreateAccess(allocateMetadataBlock(handle, inode, 0), SYMLINK_KIND);
     block.bytes.set(target);
     handle.dirtyMetadata(block);
   }

@@ -2,16 +2,17 @@
 import { FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { discardReservation } from './block-alloc.js';
+import { mapBlock, maxFileBytes, removalCredits, removeBlocks } from './block-map.js';
 import { zeroAfterCommit, zeroBeforeGrowth } from './eof-tail.js';
 import { EXTENT_CREDITS } from './extent-edit.js';
 import { ExtentNode } from './extent-node.js';
-import { creditsForExtent, removeRange } from './extent-remove.js';
-import { mapBlock, requireExtents } from './extent-tree.js';
 import { EXT_MAX_BLOCKS } from './format/extent.js';
 import { EXT4_APPEND_FL, EXT4_IMMUTABLE_FL } from './format/inode.js';
+import { usesDirectBlocksOnly } from './indirect-map.js';
 import { type Ino, Inode, type WritableInode } from './inode.js';
-import { maxFileBytes } from './iomap.js';
 import { addOrphan, removeOrphan } from './orphan.js';
+import { breakPromises } from './promised-blocks.js';
+import { allowFileSize } from './superblock-io.js';
 import type { Volume } from './volume.js';
 
 /** An orphan record: superblock or orphan file block, and the neighbour in the list. */
@@ -28,11 +29,11 @@ export function truncateTo(vol: Volume, ino: Ino, newSizeBytes: number): void {
   if (inode.hasFlag(EXT4_IMMUTABLE_FL | EXT4_APPEND_FL))
     throw new FsError('EPERM', `inode ${ino} may not be truncated`);
   if (!(newSizeBytes >= 0)) throw new FsError('EINVAL', `size ${newSizeBytes}`);
-  if (newSizeBytes > maxFileBytes(vol)) throw new FsError('EFBIG');
-  requireExtents(inode);
+  if (newSizeBytes > maxFileBytes(inode)) throw new FsError('EFBIG');
   if (newSizeBytes > inode.sizeBytes) {
-    vol.journal.run(1, (handle) => {
+    vol.journal.run(2, (handle) => {
       zeroBeforeGrowth(vol, inode, newSizeBytes);
+      allowFileSize(handle, vol, newSizeBytes);
       setSize(inode.edit(handle), newSizeBytes);
     });
     return;
@@ -53,7 +54,7 @@ function setSize(inode: WritableInode, size: number): void {
 
 /** What {@link truncateBlocks} starts with: enough for all of a tree that has no blocks of its own. */
 export function truncateCredits(inode: Inode): number {
-  return creditsForExtent(inode) * 2 + ORPHAN_CREDITS;
+  return removalCredits(inode) * 2 + ORPHAN_CREDITS;
 }
 
 /**
@@ -64,21 +65,26 @@ export function truncateBlocks(handle: Handle, inode: Inode): void {
   const { vol, ino } = inode;
   discardReservation(vol, ino);
   const from = Math.ceil(inode.sizeBytes / vol.geometry.blockSize);
+  breakPromises(vol, ino, from, EXT_MAX_BLOCKS - from);
   if (from >= EXT_MAX_BLOCKS || !hasBlocksFrom(inode, from)) return;
-  // A root without index nodes is done in one step; anything more may take several transactions.
-  const oneStep = ExtentNode.root(inode).depth === 0 && handle.credits >= truncateCredits(inode) - EXTENT_CREDITS;
+  // A map that lies in the inode is done in one step; anything more may take several transactions.
+  const oneStep = mapIsInInode(inode) && handle.credits >= truncateCredits(inode) - EXTENT_CREDITS;
   if (oneStep) {
-    removeRange(handle, inode, from, EXT_MAX_BLOCKS);
+    removeBlocks(handle, inode, from, EXT_MAX_BLOCKS);
     return;
   }
   addOrphan(handle, inode);
-  removeRange(handle, inode, from, EXT_MAX_BLOCKS);
+  removeBlocks(handle, inode, from, EXT_MAX_BLOCKS);
   handle.ensureCredits(ORPHAN_CREDITS);
   const current = Inode.load(vol, ino);
   if (current.linksCount > 0) removeOrphan(handle, current);
 }
 
+function mapIsInInode(inode: Inode): boolean {
+  return inode.usesExtents ? ExtentNode.root(inode).depth === 0 : usesDirectBlocksOnly(inode);
+}
+
 function hasBlocksFrom(inode: Inode, lblk: number): boolean {
-  const mapping = mapBlock(inode.vol, inode, lblk);
+  const mapping = mapBlock(inode, lblk);
   return mapping.pblk !== 0 || lblk + mapping.count < EXT_MAX_BLOCKS;
 }

@@ -40,7 +40,13 @@ export function makeImage(sizeMiB: number, args: readonly string[] = []): Uint8A
 export function makeImageFile(path: string, sizeMiB: number, args: readonly string[] = []): void {
   writeFileSync(path, '');
   truncateSync(path, sizeMiB * 1024 * 1024);
-  const base = ['-q', '-F', '-t', 'ext4', '-E', 'hash_seed=01020304-0506-4708-890a-0b0c0d0e0f10,nodiscard'];
+  const base = [
+    '-q',
+    '-F',
+    ...(args.includes('-t') ? [] : ['-t', 'ext4']),
+    '-E',
+    'hash_seed=01020304-0506-4708-890a-0b0c0d0e0f10,nodiscard',
+  ];
   if (!args.includes('-b')) base.push('-b', '4096');
   const { code, output } = run('mke2fs', [...base, ...args, path]);
   if (code !== 0) throw new Error(`mke2fs: exit ${code}: ${output}`);

@@ -24,6 +24,12 @@ export const FORMATS: readonly Format[] = [
     args: ['-b', '1024', ...SMALL, '-O', 'orphan_file,metadata_csum_seed'],
   },
   { name: '1k-no-csum', blockSize: 1024, sizeMiB: 3, args: ['-b', '1024', ...SMALL, '-O', '^metadata_csum,^64bit'] },
+  {
+    name: 'ext3',
+    blockSize: 1024,
+    sizeMiB: 3,
+    args: ['-b', '1024', ...SMALL, '-O', '^extent,^64bit,^metadata_csum,^flex_bg'],
+  },
   { name: '4k', blockSize: 4096, sizeMiB: 8, args: ['-N', '64', '-m', '0'] },
 ];
 

@@ -10,7 +10,7 @@ import {
   whenSpaceReturns,
 } from '../../../src/ext4/block-alloc.js';
 import { isBlockUninit } from '../../../src/ext4/block-bitmap.js';
-import { mapBlock } from '../../../src/ext4/extent-tree.js';
+import { mapBlock } from '../../../src/ext4/block-map.js';
 import { fallocate } from '../../../src/ext4/fallocate.js';
 import { GroupDescriptor } from '../../../src/ext4/group.js';
 import { Inode } from '../../../src/ext4/inode.js';
@@ -35,7 +35,7 @@ function extents(vol: Volume, ino: number): { start: number; count: number }[] {
   const found: { start: number; count: number }[] = [];
   const end = Math.ceil(inode.sizeBytes / vol.geometry.blockSize);
   for (let lblk = 0; lblk < end; ) {
-    const { pblk, count } = mapBlock(vol, inode, lblk);
+    const { pblk, count } = mapBlock(inode, lblk);
     if (pblk !== 0) found.push({ start: pblk, count });
     lblk += count;
   }

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { allocateBlocks, freeBlocks } from '../../../src/ext4/block-alloc.js';
+import { mapBlock } from '../../../src/ext4/block-map.js';
 import { EXTENT_CREDITS } from '../../../src/ext4/extent-edit.js';
 import { convertUnwritten, insertExtent } from '../../../src/ext4/extent-insert.js';
 import { ExtentNode } from '../../../src/ext4/extent-node.js';
-import { removeRange } from '../../../src/ext4/extent-remove.js';
-import { mapBlock } from '../../../src/ext4/extent-tree.js';
+import { removeExtents } from '../../../src/ext4/extent-remove.js';
 import { Inode } from '../../../src/ext4/inode.js';
 import { truncateTo } from '../../../src/ext4/truncate.js';
 import type { Volume } from '../../../src/ext4/volume.js';
@@ -29,7 +29,7 @@ function allocateAt(vol: Volume, lblk: number, count: number, unwritten: boolean
 function compare(vol: Volume, model: (Block | undefined)[]): void {
   const inode = Inode.get(vol, INO);
   for (let lblk = 0; lblk < LBLKS; ) {
-    const mapping = mapBlock(vol, inode, lblk);
+    const mapping = mapBlock(inode, lblk);
     assert.ok(mapping.count > 0);
     for (let i = 0; i < mapping.count && lblk + i < LBLKS; i++) {
       const expected = model[lblk + i];
@@ -66,7 +66,7 @@ function exercise(vol: Volume, seed: number, steps: number): void {
       }
     } else {
       const wide = random(20) === 0 ? Math.min(LBLKS, lblk + 500) : end;
-      vol.journal.run(EXTENT_CREDITS, (handle) => removeRange(handle, Inode.get(vol, INO), lblk, wide));
+      vol.journal.run(EXTENT_CREDITS, (handle) => removeExtents(handle, Inode.get(vol, INO), lblk, wide));
       for (let i = lblk; i < wide; i++) model[i] = undefined;
     }
     if (step % 500 === 499) compare(vol, model);
@@ -103,9 +103,9 @@ describe('extent tree', () => {
     const again = openImage(image);
     const inode = Inode.get(again.vol, INO);
     for (let i = 0; i < extents; i++) {
-      assert.notEqual(mapBlock(again.vol, inode, i * 2).pblk, 0);
+      assert.notEqual(mapBlock(inode, i * 2).pblk, 0);
       assert.deepEqual(
-        { ...mapBlock(again.vol, inode, i * 2 + 1) },
+        { ...mapBlock(inode, i * 2 + 1) },
         {
           lblk: i * 2 + 1,
           count: i === extents - 1 ? 0xffffffff - (i * 2 + 1) : 1,
@@ -130,14 +130,14 @@ describe('extent tree', () => {
       vol.journal.run(EXTENT_CREDITS * 2, (handle) => {
         const run = allocateBlocks(handle, vol, { goal: 0, count: 8, ino: INO, window: 100 });
         insertExtent(handle, Inode.get(vol, INO), 100, run.start, run.count, false);
-        removeRange(handle, Inode.get(vol, INO), 0, 3);
+        removeExtents(handle, Inode.get(vol, INO), 0, 3);
         freeBlocks(handle, vol, run.start, 1, { metadata: false });
         throw new Error('changed my mind');
       }),
     );
     const inode = Inode.get(vol, INO);
-    for (let i = 0; i < 4; i++) assert.notEqual(mapBlock(vol, inode, i * 2).pblk, 0);
-    assert.equal(mapBlock(vol, inode, 100).pblk, 0);
+    for (let i = 0; i < 4; i++) assert.notEqual(mapBlock(inode, i * 2).pblk, 0);
+    assert.equal(mapBlock(inode, 100).pblk, 0);
     closeAndCheck(fixture);
   });
 });

@@ -1,0 +1,73 @@
+/** The blocks of a file, however its inode maps them: an extent tree, or the block map of ext2 and ext3. */
+import type { Handle } from '../jbd2/handle.js';
+import { allocateBlocks, mayUseReservedBlocks } from './block-alloc.js';
+import { dataGoal } from './block-goal.js';
+import { initExtentRoot, insertExtent } from './extent-insert.js';
+import { creditsForExtent, removeExtents } from './extent-remove.js';
+import { findPath, type Mapping, mapExtent } from './extent-tree.js';
+import { INCOMPAT } from './features.js';
+import { EXT_MAX_BLOCKS } from './format/extent.js';
+import { I_BLOCK_BYTES } from './format/inode.js';
+import { makeTable, mappedGoal, removeMapped, setPointers } from './indirect-edit.js';
+import { mapIndirect, maxMappedBytes } from './indirect-map.js';
+import type { Inode, WritableInode } from './inode.js';
+
+export type { Mapping };
+
+/** The mapping that covers `lblk`. Throws CorruptionError. */
+export function mapBlock(inode: Inode, lblk: number): Mapping {
+  return inode.usesExtents ? mapExtent(inode, lblk) : mapIndirect(inode, lblk);
+}
+
+/** An empty map of the kind that new files of this filesystem get. */
+export function initBlockMap(inode: WritableInode): void {
+  if ((inode.vol.geometry.incompat & INCOMPAT.extent) !== 0) initExtentRoot(inode);
+  else inode.block.bytes.fill(0, inode.iBlockBase, inode.iBlockBase + I_BLOCK_BYTES);
+}
+
+/** s_maxbytes: what 32 bits of logical block number, or a block map, can address. */
+export function maxFileBytes(inode: Inode): number {
+  const { geometry } = inode.vol;
+  return inode.usesExtents ? EXT_MAX_BLOCKS * geometry.blockSize : maxMappedBytes(geometry);
+}
+
+/** What {@link removeBlocks} asks for at a time. */
+export function removalCredits(inode: Inode): number {
+  return creditsForExtent(inode);
+}
+
+/**
+ * Frees what is mapped in [fromLblk, toLblk). May restart the handle: what the inode says is whole then, but only part of
+ * the range is gone, so the inode must be on the orphan list or the range of no importance. Afterwards look the inode up
+ * again.
+ */
+export function removeBlocks(handle: Handle, inode: Inode, fromLblk: number, toLblk: number): void {
+  if (inode.usesExtents) removeExtents(handle, inode, fromLblk, toLblk);
+  else removeMapped(handle, inode, fromLblk, toLblk);
+}
+
+/**
+ * Allocates one block of metadata for a directory, a symlink or another file whose content is journaled, and maps it at
+ * `lblk`. Returns its number; i_size is the caller's. Throws FsError ENOSPC.
+ */
+export function allocateMetadataBlock(handle: Handle, inode: Inode, lblk: number): number {
+  if (!inode.usesExtents) makeTable(handle, inode, lblk);
+  const { start } = allocateBlocks(handle, inode.vol, {
+    ...goalFor(inode, lblk),
+    count: 1,
+    ino: inode.ino,
+    metadata: true,
+    privileged: mayUseReservedBlocks(inode.vol, inode.uid, inode.gid),
+  });
+  if (inode.usesExtents) insertExtent(handle, inode, lblk, start, 1, false);
+  else setPointers(handle, inode, lblk, start, 1);
+  return start;
+}
+
+/** Where a block for `lblk` would best be, and whether it would continue what is there. */
+export function goalFor(inode: Inode, lblk: number): { goal: number; continues: boolean } {
+  if (!inode.usesExtents) return mappedGoal(inode, lblk);
+  const path = findPath(inode, lblk);
+  const { node: leaf, pos } = path[path.length - 1];
+  return dataGoal(inode, leaf, pos, lblk);
+}
