@@ -18,6 +18,8 @@ export interface IoJob {
 export interface BlockDevice {
   readonly sizeBytes: number;
   readonly readOnly: boolean;
+  /** Where the bytes of an external journal begin, if there is one: see TwinDevice. */
+  readonly journalAt?: number;
   /** Fills `into` from `offsetBytes`. Throws FsError EIO when it cannot be filled. */
   read(offsetBytes: number, into: Uint8Array): void;
   write(offsetBytes: number, from: Uint8Array): void;

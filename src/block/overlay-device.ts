@@ -9,12 +9,14 @@ const CHUNK_BYTES = 1024;
 export class OverlayDevice implements BlockDevice {
   readonly sizeBytes: number;
   readonly readOnly = false;
+  readonly journalAt: number | undefined;
   private readonly below: BlockDevice;
   private readonly chunks = new Map<number, Uint8Array>();
 
   constructor(below: BlockDevice) {
     this.below = below;
     this.sizeBytes = below.sizeBytes;
+    this.journalAt = below.journalAt;
   }
 
   /** Nothing was written: the device below may be read directly. */

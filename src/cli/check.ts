@@ -6,18 +6,18 @@ import { readGeometry } from '../ext4/open.js';
 import { recoverLog } from '../ext4/recover.js';
 import { count, ExitCode, parseImageArguments, print, withImage } from './image-command.js';
 
-const COMMAND = { usage: 'ext4d check [--json] IMAGE', flags: { json: '' } };
+const COMMAND = { usage: 'ext4d check [--json] [--journal DEVICE] IMAGE', flags: { json: '' } };
 
 /** Exit code: 0 nothing found, 4 contradictions, or no readable ext4, 8 operational error, 16 usage. */
 export function runCheck(args: readonly string[]): number {
   const parsed = parseImageArguments(COMMAND, args);
   if (parsed === null) return ExitCode.USAGE;
   const { image, flags } = parsed;
-  return withImage(image, { access: 'read', json: flags.json }, (device) => {
+  return withImage(parsed, { access: 'read', json: flags.json }, (device) => {
     const geometry = readGeometry(device);
     // A dirty log is replayed in memory: what counts is the filesystem that a mount would find.
     const replayed = new OverlayDevice(device);
-    const log = geometry.journalInum === 0 ? null : recoverLog(replayed, geometry);
+    const log = !geometry.hasJournal ? null : recoverLog(replayed, geometry);
     const dirty = log?.state === 'recovered';
     const report = checkFilesystem(frozenVolume(replayed, readGeometry(replayed)), { unmounted: !dirty });
     const { findings, ...found } = report;

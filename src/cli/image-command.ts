@@ -3,6 +3,7 @@ import type { BlockDevice } from '../block/device.js';
 import { FileDevice } from '../block/file-device.js';
 import { CorruptionError, FsError, UnsupportedError } from '../errors.js';
 import { type OptionSpec, parseArguments, UsageError } from './args.js';
+import { attachJournal } from './attach-journal.js';
 
 export const ExitCode = {
   OK: 0,
@@ -21,8 +22,13 @@ export interface ImageCommand<Flag extends string> {
   readonly flags: Record<Flag, string>;
 }
 
-export interface ImageArguments<Flag extends string> {
+/** What every image command takes: the image, and where its journal is if that is on another device. */
+export interface ImageSource {
   readonly image: string;
+  readonly journals: readonly string[];
+}
+
+export interface ImageArguments<Flag extends string> extends ImageSource {
   readonly flags: Record<Flag, boolean>;
 }
 
@@ -31,14 +37,14 @@ export function parseImageArguments<Flag extends string>(
   command: ImageCommand<Flag>,
   args: readonly string[],
 ): ImageArguments<Flag> | null {
-  const options = {} as Record<Flag, OptionSpec>;
+  const options = { journal: { type: 'string' } } as Record<Flag | 'journal', OptionSpec>;
   for (const name of Object.keys(command.flags) as Flag[]) {
     const short = command.flags[name];
     options[name] = short === '' ? { type: 'boolean' } : { type: 'boolean', short };
   }
   try {
-    const { flags, positionals } = parseArguments(args, options, ['IMAGE']);
-    return { image: positionals[0], flags };
+    const { flags, values, positionals } = parseArguments(args, options, ['IMAGE']);
+    return { image: positionals[0], journals: values.journal, flags };
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     process.stderr.write(`ext4d: ${error.message}\nusage: ${command.usage}\n`);
@@ -55,13 +61,14 @@ export type ImageAccess = 'write' | 'read' | 'look';
 
 /** Opens the image, runs `use`, and turns the errors of an image into a line on stderr and an exit code. */
 export function withImage(
-  image: string,
+  { image, journals }: ImageSource,
   options: { readonly access: ImageAccess; readonly json: boolean },
   use: (device: BlockDevice) => number,
 ): number {
   let device: BlockDevice | null = null;
   try {
     device = openImage(image, options.access);
+    device = attachJournal(device, journals, options.access !== 'write');
     return use(device);
   } catch (error) {
     const failure = describeFailure(error);

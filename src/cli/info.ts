@@ -3,7 +3,8 @@ import type { BlockDevice } from '../block/device.js';
 import { OverlayDevice } from '../block/overlay-device.js';
 import { readView } from '../codec/view.js';
 import { CorruptionError, UnsupportedError } from '../errors.js';
-import { COMPAT, describeFeatures, INCOMPAT, type Support } from '../ext4/features.js';
+import { formatUuid } from '../ext4/external-journal.js';
+import { describeFeatures, INCOMPAT, type Support } from '../ext4/features.js';
 import { EXT4_ERROR_FS, EXT4_VALID_FS, SUPERBLOCK, SUPERBLOCK_OFFSET } from '../ext4/format/superblock.js';
 import { frozenVolume } from '../ext4/frozen-volume.js';
 import { openLogSource } from '../ext4/journal-inode.js';
@@ -14,14 +15,14 @@ import type { Geometry } from '../ext4/volume.js';
 import { journalFeatureNames } from '../jbd2/log-listing.js';
 import { count, ExitCode, parseImageArguments, print, withImage } from './image-command.js';
 
-const COMMAND = { usage: 'ext4d info [--json] IMAGE', flags: { json: '' } };
+const COMMAND = { usage: 'ext4d info [--json] [--journal DEVICE] IMAGE', flags: { json: '' } };
 
 /** Exit code: 0, 4 not a readable ext4 superblock, 8 operational error, 16 usage. */
 export function runInfo(args: readonly string[]): number {
   const parsed = parseImageArguments(COMMAND, args);
   if (parsed === null) return ExitCode.USAGE;
   const { image, flags } = parsed;
-  return withImage(image, { access: 'look', json: flags.json }, (device) => {
+  return withImage(parsed, { access: 'look', json: flags.json }, (device) => {
     const geometry = readGeometry(device);
     const info = {
       image,
@@ -80,8 +81,9 @@ function featureInfo({ compat, incompat, roCompat }: Geometry): { name: string; 
 
 /** `state`: none, external, clean, needs recovery (with what a replay would do), or why it cannot be used. */
 function journalInfo(device: BlockDevice, geometry: Geometry) {
-  if ((geometry.compat & COMPAT.has_journal) === 0) return { state: 'none' };
-  if (geometry.journalInum === 0) return { state: 'external' };
+  if (!geometry.hasJournal) return { state: 'none' };
+  if (geometry.journalInum === 0 && device.journalAt === undefined)
+    return { state: 'external', uuid: formatUuid(geometry.journalUuid) };
   try {
     const { superblock } = openLogSource(device, geometry);
     const log = recoverLog(device, geometry, { dryRun: true });
@@ -107,7 +109,7 @@ function journalInfo(device: BlockDevice, geometry: Geometry) {
 function orphanInfo(device: BlockDevice, geometry: Geometry): { list: number[]; file: number[] } | null {
   try {
     const replayed = new OverlayDevice(device);
-    if (geometry.journalInum !== 0) recoverLog(replayed, geometry);
+    if (geometry.hasJournal) recoverLog(replayed, geometry);
     const volume = frozenVolume(replayed, readGeometry(replayed));
     return { list: chainedOrphans(volume), file: filedOrphans(volume) };
   } catch (error) {

@@ -13,7 +13,7 @@ import { journalFeatureNames, type LoggedTransaction, type LogListing, listLog }
 import type { LogSource } from '../jbd2/log-walker.js';
 import { count, ExitCode, parseImageArguments, print, withImage } from './image-command.js';
 
-const COMMAND = { usage: 'ext4d journal [--json] IMAGE', flags: { json: '' } };
+const COMMAND = { usage: 'ext4d journal [--json] [--journal DEVICE] IMAGE', flags: { json: '' } };
 
 type Owners = ReadonlyMap<number, BlockOwner>;
 
@@ -22,7 +22,7 @@ export function runJournal(args: readonly string[]): number {
   const parsed = parseImageArguments(COMMAND, args);
   if (parsed === null) return ExitCode.USAGE;
   const { image, flags } = parsed;
-  return withImage(image, { access: 'look', json: flags.json }, (device) => {
+  return withImage(parsed, { access: 'look', json: flags.json }, (device) => {
     const geometry = readGeometry(device);
     const source = openLogSource(device, geometry);
     const listing = listLog(source);

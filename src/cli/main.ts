@@ -20,22 +20,22 @@ const COMMANDS: Record<string, Command> = {
     run: async (args) => (await import('./umount.js')).runUmount(args),
   },
   replay: {
-    usage: 'replay [-n] [--log-only] [--json] IMAGE',
+    usage: 'replay [-n] [--log-only] [--json] [--journal DEVICE] IMAGE',
     summary: 'recover an image without mounting it: the log, then orphans; -n only tells what it would do',
     run: async (args) => (await import('./replay.js')).runReplay(args),
   },
   journal: {
-    usage: 'journal [--json] IMAGE',
+    usage: 'journal [--json] [--journal DEVICE] IMAGE',
     summary: 'show the log, transaction by transaction',
     run: async (args) => (await import('./journal.js')).runJournal(args),
   },
   info: {
-    usage: 'info [--json] IMAGE',
+    usage: 'info [--json] [--journal DEVICE] IMAGE',
     summary: 'show superblock, features, journal state and orphans',
     run: async (args) => (await import('./info.js')).runInfo(args),
   },
   check: {
-    usage: 'check [--json] IMAGE',
+    usage: 'check [--json] [--journal DEVICE] IMAGE',
     summary: 'look for contradictions in an image; a dirty log is replayed in memory',
     run: async (args) => (await import('./check.js')).runCheck(args),
   },

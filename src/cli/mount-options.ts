@@ -25,6 +25,8 @@ export interface MountOptions {
   /** POSIX ACLs are enforced and inherited. */
   acl: boolean;
   subtype: string;
+  /** Where an external journal may be: the one with the right UUID is taken. */
+  journalPaths: string[];
   fsname?: string;
   /** Generic words for mount(2) or fusermount3, the later of two opposites only. */
   vfs: string[];
@@ -118,6 +120,9 @@ const VALUED: Record<string, Apply> = {
   subtype: (options, value) => {
     options.subtype = value;
   },
+  journal_path: (options, value) => {
+    options.journalPaths.push(name('journal_path', value));
+  },
   fsname: (options, value) => {
     options.fsname = name('fsname', value);
   },
@@ -160,8 +165,7 @@ const REFUSED: Record<string, string> = {
   remount: 'unmount, then mount with the new options',
   dirsync: 'changes of names are durable at fsync or within commit= seconds',
   data_err: 'a failed write of file data fails the fsync, not the journal',
-  journal_dev: 'a journal on another device is not supported',
-  journal_path: 'a journal on another device is not supported',
+  journal_dev: 'say journal_path=/dev/... instead; a journal that udev knows by its UUID is found by itself',
   nouser_xattr: 'extended attributes cannot be switched off',
   grpid: 'a new file gets the group of its creator, or of a setgid directory',
   bsdgroups: 'a new file gets the group of its creator, or of a setgid directory',
@@ -228,6 +232,7 @@ export function parseMountOptions(lists: readonly string[], { sloppy = false } =
     defaultPermissions: false,
     acl: true,
     subtype: 'ext4d',
+    journalPaths: [],
     vfs: [],
     ignored: [],
   };

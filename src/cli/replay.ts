@@ -7,7 +7,7 @@ import { type LogReport, recoverLog } from '../ext4/recover.js';
 import { count, ExitCode, parseImageArguments, print, withImage } from './image-command.js';
 
 const COMMAND = {
-  usage: 'ext4d replay [-n] [--log-only] [--json] IMAGE',
+  usage: 'ext4d replay [-n] [--log-only] [--json] [--journal DEVICE] IMAGE',
   flags: { 'dry-run': 'n', 'log-only': '', json: '' },
 };
 
@@ -26,7 +26,7 @@ export function runReplay(args: readonly string[]): number {
   if (parsed === null) return ExitCode.USAGE;
   const { image, flags } = parsed;
   const dryRun = flags['dry-run'];
-  return withImage(image, { access: dryRun ? 'read' : 'write', json: flags.json }, (device) => {
+  return withImage(parsed, { access: dryRun ? 'read' : 'write', json: flags.json }, (device) => {
     // A dry run is a real one, in memory.
     const report = replayImage(dryRun ? new OverlayDevice(device) : device, flags['log-only']);
     if (flags.json) print(JSON.stringify({ image, dryRun, ...report }));

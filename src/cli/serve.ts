@@ -3,14 +3,19 @@
 import { closeSync, existsSync, writeFileSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { BlockDevice } from '../block/device.js';
 import { FileDevice } from '../block/file-device.js';
+import { TwinDevice } from '../block/twin-device.js';
 import { FsError } from '../errors.js';
 import { Filesystem } from '../ext4/filesystem.js';
+import { EXT4_VALID_FS } from '../ext4/format/superblock.js';
 import type { OpenReport } from '../ext4/open.js';
+import type { Geometry } from '../ext4/volume.js';
 import { MountError, mountFuse, permissionsAreChecked, requestUnmount, tuneBackingDevice } from '../fuse/mount.js';
 import { Rehearsal } from '../fuse/rehearsal.js';
 import { Session } from '../fuse/session.js';
 import { requireNative } from '../native.js';
+import { attachJournal } from './attach-journal.js';
 import { MountExit } from './exit-codes.js';
 import { count } from './image-command.js';
 import { checkNative, checkTargets } from './mount-checks.js';
@@ -78,7 +83,7 @@ export async function serve(
   const device = openDevice(image, options, teller);
   let fs: Filesystem;
   try {
-    fs = Filesystem.open(device, {
+    fs = Filesystem.open(attachJournal(device, options.journalPaths, device.readOnly), {
       readOnly: options.readOnly || device.readOnly,
       noRecovery: options.noRecovery,
       commitIntervalMs: options.commitIntervalMs,
@@ -98,6 +103,7 @@ export async function serve(
   let fuseFd: number;
   try {
     checkReadOnly(image, fs, options, teller);
+    if (!fs.readOnly && !fs.volume.geometry.hasJournal) teller.tell(withoutJournal(fs.volume.geometry));
     for (const line of recoveryLines(fs.report)) if (verbose || process.stderr.isTTY) teller.tell(line);
     if (verbose && options.ignored.length > 0)
       teller.tell(`options without an effect here: ${options.ignored.join(', ')}`);
@@ -110,7 +116,7 @@ export async function serve(
     const session = new Session({
       fs,
       fuseFd,
-      device: fs.volume.device,
+      device: dataDevice(fs),
       blockSize: fs.volume.geometry.blockSize,
       acl: options.acl,
       permissionsChecked: permissionsAreChecked({ allowOther: othersMayEnter(options) }),
@@ -131,6 +137,11 @@ export async function serve(
     endOnSignals(mountpoint, fs, teller);
     session.start();
   });
+}
+
+/** File data goes to the filesystem's own device, whatever the journal is on. */
+function dataDevice({ volume: { device } }: Filesystem): BlockDevice {
+  return device instanceof TwinDevice ? device.filesystem : device;
 }
 
 /** What ps, top and "already in use by" show; the arguments stay as they are. */
@@ -163,6 +174,11 @@ function checkReadOnly(image: string, fs: Filesystem, options: MountOptions, tel
   if (!fs.readOnly || options.readOnly || reasons.length === 0 || fs.volume.device.readOnly) return;
   if (options.readWrite) throw new CommandError(`${image}: cannot be mounted read-write: ${reasons.join('; ')}`);
   teller.tell(`mounting read-only: ${reasons.join('; ')}`);
+}
+
+function withoutJournal({ stateBefore }: Geometry): string {
+  const now = (stateBefore & EXT4_VALID_FS) === 0 ? '; it was not unmounted: run e2fsck first' : '';
+  return `it has no journal: after a crash it needs e2fsck${now}`;
 }
 
 function recoveryLines({ log, orphans }: OpenReport): string[] {

@@ -2,9 +2,8 @@
 import type { BlockDevice } from '../block/device.js';
 import type { CorruptionError } from '../errors.js';
 import { BlockCache } from '../jbd2/block-cache.js';
+import { HomeStore } from '../jbd2/home-store.js';
 import { Journal } from '../jbd2/journal.js';
-import { JournalSuperblock } from '../jbd2/journal-superblock.js';
-import { Log } from '../jbd2/log.js';
 import { realEnvironment } from './environment.js';
 import { type Geometry, Volume } from './volume.js';
 
@@ -12,7 +11,6 @@ import { type Geometry, Volume } from './volume.js';
 export function frozenVolume(device: BlockDevice, geometry: Geometry, cacheBytes?: number): Volume {
   const env = realEnvironment;
   const cache = new BlockCache(device, geometry.blockSize, cacheBytes);
-  const log = new Log(device, JournalSuperblock.placeholder(geometry.blockSize), new Float64Array(0));
   const hooks = {
     monotonicMs: env.monotonicMs,
     now: env.now,
@@ -21,7 +19,7 @@ export function frozenVolume(device: BlockDevice, geometry: Geometry, cacheBytes
     committed: () => {},
     aborted: () => {},
   };
-  const journal = new Journal(log, cache, hooks, { commitIntervalMs: 0 });
+  const journal = new Journal(new HomeStore(device, geometry.blockSize), cache, hooks, { commitIntervalMs: 0 });
   journal.disable();
   return new Volume({ device, geometry, cache, journal, env, readOnly: true, onError: ignore });
 }

@@ -6,6 +6,7 @@ import type { BlockDevice } from '../block/device.js';
 import { CorruptionError, UnsupportedError } from '../errors.js';
 import { JournalSuperblock } from '../jbd2/journal-superblock.js';
 import type { LogSource } from '../jbd2/log-walker.js';
+import { readExternalJournalMap } from './external-journal.js';
 import { COMPAT } from './features.js';
 import { EXT4_INLINE_DATA_FL } from './format/inode.js';
 import { frozenVolume } from './frozen-volume.js';
@@ -20,7 +21,7 @@ const FEW_BYTES = 1 << 16;
 export function readJournalMap(device: BlockDevice, geometry: Geometry): Float64Array {
   if ((geometry.compat & COMPAT.has_journal) === 0) throw new UnsupportedError('the image has no journal');
   const { journalInum, blockSize, blocksCount } = geometry;
-  if (journalInum === 0) throw new UnsupportedError('the journal is on another device', ['external journal']);
+  if (journalInum === 0) return readExternalJournalMap(device, geometry);
   const bad = (finding: string) => new CorruptionError('journal inode', `inode ${journalInum}`, finding);
   const inode = Inode.load(frozenVolume(device, geometry, FEW_BYTES), journalInum);
   if (!inode.isRegular) throw bad(`i_mode is 0${inode.mode.toString(8)}, not a regular file`);

@@ -6,12 +6,15 @@ import { OverlayDevice } from '../block/overlay-device.js';
 import { ownView, readView, type WriteView } from '../codec/view.js';
 import { CorruptionError, type FsError, UnsupportedError } from '../errors.js';
 import { BlockCache, type WritableBlock } from '../jbd2/block-cache.js';
+import { HomeStore } from '../jbd2/home-store.js';
 import { Journal, type JournalHooks } from '../jbd2/journal.js';
 import { JournalSuperblock } from '../jbd2/journal-superblock.js';
 import { Log } from '../jbd2/log.js';
+import type { TransactionStore } from '../jbd2/transaction-store.js';
 import { realEnvironment } from './environment.js';
-import { COMPAT, describeFeatures, INCOMPAT, RO_COMPAT } from './features.js';
-import { EXT4_ERROR_FS, SUPERBLOCK, SUPERBLOCK_OFFSET } from './format/superblock.js';
+import { formatUuid } from './external-journal.js';
+import { describeFeatures, INCOMPAT, RO_COMPAT } from './features.js';
+import { EXT4_ERROR_FS, EXT4_VALID_FS, SUPERBLOCK, SUPERBLOCK_OFFSET } from './format/superblock.js';
 import { readJournalMap } from './journal-inode.js';
 import { type OrphanReport, processOrphans } from './orphan.js';
 import { type LogReport, recoverLog } from './recover.js';
@@ -79,11 +82,6 @@ export function judgeFeatures(geometry: Geometry): string[] {
     ...describeFeatures('ro_compat', geometry.roCompat),
   ].filter((feature) => feature.support === 'ro');
   for (const { name } of readOnly) reasons.push(`the feature ${name} is supported for reading only`);
-  if ((geometry.compat & COMPAT.has_journal) === 0) {
-    reasons.push('the image has no journal (tune2fs -j IMAGE adds one)');
-  } else if (geometry.journalInum === 0) {
-    reasons.push('the journal is on another device, which is not supported yet');
-  }
   return reasons;
 }
 
@@ -95,6 +93,12 @@ export function openVolume(device: BlockDevice, options: OpenOptions = {}): Open
   const report: OpenReport = { readOnlyReasons: [], log: null, orphans: null };
   let geometry = readGeometry(device);
   report.readOnlyReasons = judgeFeatures(geometry);
+  const journalMissing = geometry.hasJournal && geometry.journalInum === 0 && device.journalAt === undefined;
+  if (journalMissing) {
+    report.readOnlyReasons.push(
+      `the journal is on another device, with the UUID ${formatUuid(geometry.journalUuid)}: name it with -o journal_path=PATH`,
+    );
+  }
   if (device.readOnly && !options.readOnly) report.readOnlyReasons.push('the image cannot be written');
   let readOnly = options.readOnly === true || report.readOnlyReasons.length > 0;
 
@@ -108,7 +112,7 @@ export function openVolume(device: BlockDevice, options: OpenOptions = {}): Open
         'the log needs recovery: with norecovery the image can be mounted only read-only (-o ro,norecovery)',
       );
     }
-  } else if (geometry.journalInum !== 0) {
+  } else if (geometry.hasJournal && !journalMissing) {
     if (readOnly) target = new OverlayDevice(device);
     blockMap = readJournalMap(target, geometry);
     report.log = recoverLog(target, geometry, { progress: options.progress, blockMap });
@@ -141,14 +145,15 @@ function buildVolume(
     monotonicMs: env.monotonicMs,
     now: env.now,
     schedule: env.schedule,
-    beforeFirstCommit: () => markInUse(opened()),
+    beforeFirstCommit: () => markInUse(opened(), store),
     committed: (tid) => opened().forgetChangesUpTo(tid),
     aborted(error) {
       opened().readOnly = true;
       options.onAbort?.(error);
     },
   };
-  const journal = new Journal(openLog(device, geometry, readOnly, blockMap), cache, hooks, {
+  const store = openStore(device, geometry, readOnly, blockMap);
+  const journal = new Journal(store, cache, hooks, {
     commitIntervalMs: options.commitIntervalMs ?? DEFAULT_COMMIT_INTERVAL_MS,
     checkpointBytes: options.checkpointBytes,
   });
@@ -157,8 +162,13 @@ function buildVolume(
   return volume;
 }
 
-function openLog(device: BlockDevice, geometry: Geometry, readOnly: boolean, blockMap: Float64Array | null): Log {
-  if (readOnly) return new Log(device, JournalSuperblock.placeholder(geometry.blockSize), new Float64Array(0));
+function openStore(
+  device: BlockDevice,
+  geometry: Geometry,
+  readOnly: boolean,
+  blockMap: Float64Array | null,
+): TransactionStore {
+  if (readOnly || !geometry.hasJournal) return new HomeStore(device, geometry.blockSize);
   const map = blockMap ?? readJournalMap(device, geometry);
   const bytes = new Uint8Array(1024);
   device.read(map[0] * geometry.blockSize, bytes);
@@ -170,8 +180,8 @@ function openLog(device: BlockDevice, geometry: Geometry, readOnly: boolean, blo
  * writes nothing leaves the image as it found it. The copy in memory gets the same marks, or its next checkpoint
  * would take them away. The device gets nothing but the marks: see torn-superblock.ts.
  */
-function markInUse(volume: Volume): IoStep[] {
-  const { geometry, device, env, journal } = volume;
+function markInUse(volume: Volume, store: TransactionStore): IoStep[] {
+  const { geometry, device, env } = volume;
   const nr = geometry.superblockBlock;
   const at = geometry.superblockOffset;
   const home = new Uint8Array(geometry.blockSize);
@@ -183,18 +193,26 @@ function markInUse(volume: Volume): IoStep[] {
   setMarks(geometry, view, true);
   SUPERBLOCK.s_mnt_count.set(view, at, SUPERBLOCK.s_mnt_count.get(view, at) + 1);
   SUPERBLOCK.s_mtime.set(view, at, env.now().seconds >>> 0);
-  journal.log.prepareForWriting({
-    is64bit: (geometry.incompat & INCOMPAT['64bit']) !== 0,
-    metadataCsum: geometry.metadataCsum,
-  });
+  if (store instanceof Log) {
+    store.prepareForWriting({
+      is64bit: (geometry.incompat & INCOMPAT['64bit']) !== 0,
+      metadataCsum: geometry.metadataCsum,
+    });
+  }
   return [{ kind: 'write', offsetBytes: nr * geometry.blockSize, bytes: home }];
 }
 
 function setMarks(geometry: Geometry, view: WriteView, inUse: boolean): void {
-  const { s_feature_incompat, s_feature_ro_compat } = SUPERBLOCK;
+  const { s_feature_incompat, s_feature_ro_compat, s_state } = SUPERBLOCK;
   const at = geometry.superblockOffset;
   const set = (bits: number, mark: number) => (inUse ? bits | mark : bits & ~mark);
-  s_feature_incompat.set(view, at, set(s_feature_incompat.get(view, at), INCOMPAT.needs_recovery));
+  if (geometry.hasJournal) {
+    s_feature_incompat.set(view, at, set(s_feature_incompat.get(view, at), INCOMPAT.needs_recovery));
+  } else {
+    // Without a log only this tells e2fsck that the filesystem was not unmounted. It is not for us to call it valid.
+    const state = s_state.get(view, at) & ~EXT4_VALID_FS;
+    s_state.set(view, at, inUse ? state : state | (geometry.stateBefore & EXT4_VALID_FS));
+  }
   if (geometry.orphanFileInum !== 0) {
     s_feature_ro_compat.set(view, at, set(s_feature_ro_compat.get(view, at), RO_COMPAT.orphan_present));
   }

@@ -62,7 +62,13 @@ export class Geometry {
   readonly hashUnsigned: boolean;
   readonly wantExtraIsize: number;
   readonly orphanFileInum: number;
+  readonly hasJournal: boolean;
+  /** 0: none, or an external one. */
   readonly journalInum: number;
+  /** Of an external journal. */
+  readonly journalUuid: Uint8Array;
+  /** s_state when the superblock was read. */
+  readonly stateBefore: number;
   /** What the device should hold in the place of a torn superblock; null if it was whole. */
   readonly mendedSuperblock: Uint8Array | null;
 
@@ -146,6 +152,9 @@ export class Geometry {
     this.hashUnsigned = (get(SUPERBLOCK.s_flags) & EXT2_FLAGS_UNSIGNED_HASH) !== 0;
     this.wantExtraIsize = Math.min(Math.max(get(SUPERBLOCK.s_want_extra_isize), 32), Math.max(0, this.inodeSize - 128));
     this.orphanFileInum = (this.compat & COMPAT.orphan_file) !== 0 ? get(SUPERBLOCK.s_orphan_file_inum) : 0;
+    this.hasJournal = (this.compat & COMPAT.has_journal) !== 0;
+    this.journalUuid = SUPERBLOCK.s_journal_uuid.of(bytes, 0).slice();
+    this.stateBefore = get(SUPERBLOCK.s_state);
     this.journalInum = (this.compat & COMPAT.has_journal) !== 0 ? get(SUPERBLOCK.s_journal_inum) : 0;
   }
 

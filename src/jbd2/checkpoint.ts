@@ -15,19 +15,10 @@ import type { CachedBlock } from './block-cache.js';
 import type { Log } from './log.js';
 import type { Tid } from './tid.js';
 import type { Transaction } from './transaction.js';
+import type { CheckpointPlan } from './transaction-store.js';
 
 /** Most bytes in one home write: contiguous blocks are joined up to this. */
 const MAX_WRITE_BYTES = 1 << 20;
-
-export interface CheckpointPlan {
-  readonly steps: IoStep[];
-  readonly blocks: readonly CachedBlock[];
-  /** Log space that is free once the steps are done. */
-  readonly logBlocks: number;
-  /** Where the log then begins. */
-  readonly nextTid: Tid;
-  readonly tail: number;
-}
 
 /** The content that the last sealed transaction gave this block. */
 function committedContent(block: CachedBlock): Uint8Array {
@@ -36,15 +27,13 @@ function committedContent(block: CachedBlock): Uint8Array {
   return bytes as Uint8Array;
 }
 
-/** What to write for `transactions`, all committed, the oldest first; the tail moves to `nextTid` at the log's head. */
-export function planCheckpoint(
-  log: Log,
-  transactions: readonly Transaction[],
-  pending: Iterable<CachedBlock>,
-  nextTid: Tid,
-): CheckpointPlan {
-  const { blockSize } = log;
-  const blocks = [...pending].sort((a, b) => a.nr - b.nr);
+/** Writes of blocks to their homes, sorted, contiguous ones in one; the content is copied. */
+export function homeWrites(
+  blocks: CachedBlock[],
+  blockSize: number,
+  content: (block: CachedBlock) => Uint8Array,
+): IoStep[] {
+  blocks.sort((a, b) => a.nr - b.nr);
   const steps: IoStep[] = [];
   for (let i = 0; i < blocks.length; ) {
     let run = 1;
@@ -56,10 +45,22 @@ export function planCheckpoint(
       run++;
     }
     const bytes = new Uint8Array(run * blockSize);
-    for (let k = 0; k < run; k++) bytes.set(committedContent(blocks[i + k]), k * blockSize);
+    for (let k = 0; k < run; k++) bytes.set(content(blocks[i + k]), k * blockSize);
     steps.push({ kind: 'write', offsetBytes: blocks[i].nr * blockSize, bytes });
     i += run;
   }
+  return steps;
+}
+
+/** What to write for `transactions`, all committed, the oldest first; the tail moves to `nextTid` at the log's head. */
+export function planCheckpoint(
+  log: Log,
+  transactions: readonly Transaction[],
+  pending: Iterable<CachedBlock>,
+  nextTid: Tid,
+): CheckpointPlan {
+  const blocks = [...pending];
+  const steps = homeWrites(blocks, log.blockSize, committedContent);
   steps.push({ kind: 'flush' });
   steps.push(log.tailStep(nextTid, log.head), { kind: 'flush' });
   let logBlocks = 0;

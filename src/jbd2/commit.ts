@@ -11,14 +11,10 @@
  * the blocks at once, while this one is still being written.
  */
 import type { IoStep } from '../block/device.js';
+import type { CachedBlock, WritableBlock } from './block-cache.js';
 import type { Log } from './log.js';
 import { RecordWriter } from './record-writer.js';
 import type { Transaction } from './transaction.js';
-
-/** Log blocks that a transaction of so many metadata blocks and revokes needs. */
-export function logBlocksFor(log: Log, blocks: number, revokes: number): number {
-  return log.shape.logBlocks(blocks, revokes);
-}
 
 /** Seals the transaction, takes its log space, and returns steps 2 to 5. */
 export function sealTransaction(
@@ -29,10 +25,7 @@ export function sealTransaction(
   const { shape } = log;
   const blocks = [...transaction.blocks.values()];
   const revoked = [...transaction.revoked];
-  // Checksums first, all of them: a group descriptor's covers the bitmaps that are sealed with it.
-  for (const block of blocks)
-    block.kind.beforeCommit?.(block as Parameters<NonNullable<typeof block.kind.beforeCommit>>[0]);
-
+  stampChecksums(blocks);
   transaction.state = 'SEALED';
   transaction.logBlocks = shape.logBlocks(blocks.length, revoked.length);
   transaction.logStart = log.take(transaction.logBlocks);
@@ -56,4 +49,9 @@ export function sealTransaction(
     ...log.writeSteps(log.wrap(transaction.logStart + commitAt), writer.buffer.subarray(commitOffset)),
     { kind: 'flush' },
   ];
+}
+
+/** All of them before any is copied: a group descriptor's covers the bitmaps that are sealed with it. */
+export function stampChecksums(blocks: readonly CachedBlock[]): void {
+  for (const block of blocks) block.kind.beforeCommit?.(block as WritableBlock);
 }

@@ -65,19 +65,6 @@ export class JournalSuperblock {
     if (this.fastCommitBlocks >= this.maxLen - this.first) throw bad(`s_num_fc_blks is ${this.fastCommitBlocks}`);
   }
 
-  /** Stands in where there is no log to write: a filesystem opened for reading. */
-  static placeholder(blockSize: number): JournalSuperblock {
-    const bytes = new Uint8Array(1024);
-    const view = ownView(bytes);
-    JOURNAL_SUPERBLOCK.h_magic.set(view, 0, JBD2_MAGIC);
-    JOURNAL_SUPERBLOCK.h_blocktype.set(view, 0, BlockType.SUPERBLOCK_V2);
-    JOURNAL_SUPERBLOCK.s_blocksize.set(view, 0, blockSize);
-    JOURNAL_SUPERBLOCK.s_maxlen.set(view, 0, 2);
-    JOURNAL_SUPERBLOCK.s_first.set(view, 0, 1);
-    JOURNAL_SUPERBLOCK.s_sequence.set(view, 0, 1);
-    return new JournalSuperblock(bytes, blockSize, 2);
-  }
-
   get compat(): number {
     return this.version === 1 ? 0 : JOURNAL_SUPERBLOCK.s_feature_compat.get(this.view, 0);
   }

@@ -14,13 +14,11 @@
 import type { IoJob, IoStep } from '../block/device.js';
 import { CorruptionError, FsError } from '../errors.js';
 import type { BlockCache, CachedBlock } from './block-cache.js';
-import { planCheckpoint } from './checkpoint.js';
-import { logBlocksFor, sealTransaction } from './commit.js';
 import { FileData } from './file-data.js';
 import { Handle } from './handle.js';
-import type { Log } from './log.js';
 import { type Tid, tidGeq, tidGt, tidNext } from './tid.js';
 import { Transaction } from './transaction.js';
+import type { TransactionStore } from './transaction-store.js';
 
 export interface JournalHooks {
   /** Monotonic milliseconds. */
@@ -54,7 +52,7 @@ const DEFAULT_CHECKPOINT_BYTES = 64 << 20;
 const SPARE_COPIES = 64;
 
 export class Journal {
-  readonly log: Log;
+  private readonly store: TransactionStore;
   private readonly cache: BlockCache;
   private readonly hooks: JournalHooks;
   private readonly commitIntervalMs: number;
@@ -82,15 +80,15 @@ export class Journal {
   private readonly spareCopies: Uint8Array[] = [];
   private readonly data: FileData;
 
-  constructor(log: Log, cache: BlockCache, hooks: JournalHooks, options: JournalOptions) {
-    this.log = log;
-    this.data = new FileData(log.device, (error) => this.abort(error));
+  constructor(store: TransactionStore, cache: BlockCache, hooks: JournalHooks, options: JournalOptions) {
+    this.store = store;
+    this.data = new FileData(store.device, (error) => this.abort(error));
     this.cache = cache;
     this.hooks = hooks;
     this.commitIntervalMs = options.commitIntervalMs;
     this.checkpointBytes = options.checkpointBytes ?? DEFAULT_CHECKPOINT_BYTES;
-    this.maxTransactionBlocks = Math.floor(log.capacity / TRANSACTION_SHARE);
-    this.nextTid = log.superblock.sequence;
+    this.maxTransactionBlocks = Math.floor(store.capacity / TRANSACTION_SHARE);
+    this.nextTid = store.firstTid;
     this.lastCommitted = (this.nextTid - 1) >>> 0;
   }
 
@@ -132,7 +130,7 @@ export class Journal {
     const running = this.running?.blocks.size ?? 0;
     return (
       running >= this.maxTransactionBlocks * 0.75 ||
-      logBlocksFor(this.log, running + 128, 0) > this.log.freeBlocks * 0.75
+      this.store.blocksFor(running + 128, 0) > this.store.freeBlocks * 0.75
     );
   }
 
@@ -252,8 +250,7 @@ export class Journal {
   markEmpty(): boolean {
     if (!this.begun) return false;
     if (this.failure !== null || this.committedTransactions.length > 0) throw new Error('the log is not empty');
-    this.log.superblock.setTail(this.nextTid, 0);
-    this.writeNow([this.log.superblockStep(), { kind: 'flush' }]);
+    this.writeNow(this.store.markEmpty(this.nextTid));
     this.begun = false;
     return true;
   }
@@ -267,8 +264,8 @@ export class Journal {
     this.failure = error;
     this.disarmTimer();
     try {
-      this.log.superblock.setErrno(-error.errno);
-      if (this.begun) this.writeNow([this.log.superblockStep(), { kind: 'flush' }]);
+      const steps = this.store.noteError(-error.errno);
+      if (this.begun) this.writeNow(steps);
     } catch {
       // The device that made us give up need not take this write either; the log itself is what counts.
     }
@@ -293,7 +290,7 @@ export class Journal {
   // For handles
 
   takeCopy(block: CachedBlock): Uint8Array {
-    const copy = this.spareCopies.pop() ?? new Uint8Array(this.log.blockSize);
+    const copy = this.spareCopies.pop() ?? new Uint8Array(this.store.blockSize);
     copy.set(block.bytes as Uint8Array);
     return copy;
   }
@@ -306,7 +303,7 @@ export class Journal {
     const wanted = handle.transaction.blocks.size + handle.credits + more;
     return (
       wanted <= this.maxTransactionBlocks &&
-      logBlocksFor(this.log, wanted, handle.transaction.revoked.size) <= this.log.freeBlocks
+      this.store.blocksFor(wanted, handle.transaction.revoked.size) <= this.store.freeBlocks
     );
   }
 
@@ -323,13 +320,13 @@ export class Journal {
       this.startCommit();
     }
     const needed = () =>
-      logBlocksFor(this.log, (this.running?.blocks.size ?? 0) + credits, this.running?.revoked.size ?? 0);
-    if (needed() > this.log.freeBlocks) {
+      this.store.blocksFor((this.running?.blocks.size ?? 0) + credits, this.running?.revoked.size ?? 0);
+    if (needed() > this.store.freeBlocks) {
       // The log is full: what is committed goes home first, then, if that is not enough, what is running as well.
       this.checkpointNow();
-      if (needed() > this.log.freeBlocks) this.flushAll();
+      if (needed() > this.store.freeBlocks) this.flushAll();
       if (this.failure !== null) throw new FsError('EROFS', 'the journal was aborted');
-      if (needed() > this.log.freeBlocks) {
+      if (needed() > this.store.freeBlocks) {
         this.abort(new FsError('EIO', 'the log is full and its blocks cannot be written home'));
         throw new FsError('EROFS', 'the journal was aborted');
       }
@@ -370,10 +367,10 @@ export class Journal {
       this.sealed = null;
       return;
     }
-    steps.push(...sealTransaction(this.log, transaction, this.hooks.now()));
+    steps.push(...this.store.seal(transaction, this.hooks.now()));
     this.moveToCheckpoint(transaction);
     const covered = this.data.version;
-    this.commitJob = this.log.device.submit(steps, (error) => {
+    this.commitJob = this.store.device.submit(steps, (error) => {
       this.commitJob = null;
       if (this.failure !== null) {
         this.sealed = null;
@@ -390,9 +387,8 @@ export class Journal {
   /** What comes before the first record: the image says that there is a log to replay, and the log where it starts. */
   private begin(transaction: Transaction): IoStep[] {
     const marks = this.hooks.beforeFirstCommit();
-    this.log.superblock.setTail(transaction.tid, this.log.head);
     this.begun = true;
-    return [...marks, this.log.superblockStep(), { kind: 'flush' }];
+    return [...marks, ...this.store.begin(transaction.tid)];
   }
 
   /** The sealed content is what the next checkpoint writes; changes from here on belong to the next transaction. */
@@ -413,14 +409,22 @@ export class Journal {
     this.sealed = null;
     transaction.state = 'COMMITTED';
     this.lastCommitted = transaction.tid;
-    this.committedTransactions.push(transaction);
     this.dropForgotten(transaction);
+    if (this.store.logged) this.committedTransactions.push(transaction);
+    else this.releaseHome(transaction);
     transaction.blocks.clear();
     this.hooks.committed(transaction.tid);
     this.data.defer(transaction.onCommit, this.checkpointJob);
     this.data.runDeferred(this.checkpointJob);
     for (const tell of transaction.waiters) tell(null);
     this.afterCommit();
+  }
+
+  /** Without a log a commit is a checkpoint as well. */
+  private releaseHome(transaction: Transaction): void {
+    transaction.state = 'FINISHED';
+    for (const block of transaction.blocks.values())
+      if (block.checkpoint === transaction) this.releaseFromCheckpoint(block);
   }
 
   /** Nothing changed, but someone waits or cleans up: everything before it is durable already. */
@@ -444,8 +448,8 @@ export class Journal {
 
   private checkpointDue(): boolean {
     return (
-      this.pendingCheckpoint.size * this.log.blockSize > this.checkpointBytes ||
-      this.log.freeBlocks < this.log.capacity / 2
+      this.pendingCheckpoint.size * this.store.blockSize > this.checkpointBytes ||
+      this.store.freeBlocks < this.store.capacity / 2
     );
   }
 
@@ -455,8 +459,8 @@ export class Journal {
     if (this.committedTransactions.length === 0) return;
     const transactions = [...this.committedTransactions];
     const last = transactions[transactions.length - 1];
-    const plan = planCheckpoint(this.log, transactions, this.pendingCheckpoint, tidNext(last.tid));
-    this.checkpointJob = this.log.device.submit(plan.steps, (error) => {
+    const plan = this.store.planCheckpoint(transactions, this.pendingCheckpoint, tidNext(last.tid));
+    this.checkpointJob = this.store.device.submit(plan.steps, (error) => {
       this.checkpointJob = null;
       if (this.failure !== null) return;
       this.data.runDeferred(this.checkpointJob);
@@ -469,7 +473,6 @@ export class Journal {
         return;
       }
       this.checkpointFailures = 0;
-      this.log.superblock.setTail(plan.nextTid, plan.tail);
       this.committedTransactions.splice(0, transactions.length);
       for (const transaction of transactions) transaction.state = 'FINISHED';
       for (const block of plan.blocks) {
@@ -477,7 +480,7 @@ export class Journal {
         if (block.checkpoint !== null && tidGt(block.checkpoint.tid, last.tid)) continue;
         this.releaseFromCheckpoint(block);
       }
-      this.log.freeBlocks += plan.logBlocks;
+      this.store.checkpointed(plan);
       this.tellReady();
     });
   }
@@ -511,8 +514,8 @@ export class Journal {
 
   private writeNow(steps: readonly IoStep[]): void {
     for (const step of steps) {
-      if (step.kind === 'flush') this.log.device.flush();
-      else this.log.device.write(step.offsetBytes, step.bytes);
+      if (step.kind === 'flush') this.store.device.flush();
+      else this.store.device.write(step.offsetBytes, step.bytes);
     }
   }
 

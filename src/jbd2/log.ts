@@ -3,14 +3,21 @@
  * superblock that says where its tail is.
  */
 import type { BlockDevice, IoStep } from '../block/device.js';
+import type { CachedBlock } from './block-cache.js';
+import { planCheckpoint } from './checkpoint.js';
+import { sealTransaction } from './commit.js';
 import type { JournalSuperblock } from './journal-superblock.js';
 import { RecordShape } from './record-writer.js';
 import type { Tid } from './tid.js';
+import type { Transaction } from './transaction.js';
+import type { CheckpointPlan, TransactionStore } from './transaction-store.js';
 
-export class Log {
+export class Log implements TransactionStore {
   readonly device: BlockDevice;
   readonly superblock: JournalSuperblock;
   readonly blockSize: number;
+  readonly logged = true;
+  readonly firstTid: Tid;
   /** Filesystem block of each log block (jbd2's bmap). */
   private readonly blockMap: Float64Array;
   /** How records are laid out; fixed by {@link prepareForWriting}. */
@@ -25,6 +32,7 @@ export class Log {
     this.device = device;
     this.superblock = superblock;
     this.blockSize = superblock.blockSize;
+    this.firstTid = superblock.sequence;
     this.blockMap = blockMap;
     this.shape = new RecordShape(superblock);
     this.head = superblock.first;
@@ -39,6 +47,40 @@ export class Log {
 
   get capacity(): number {
     return this.superblock.end - this.superblock.first;
+  }
+
+  blocksFor(blocks: number, revokes: number): number {
+    return this.shape.logBlocks(blocks, revokes);
+  }
+
+  /** The superblock says where the log begins. */
+  begin(tid: Tid): IoStep[] {
+    this.superblock.setTail(tid, this.head);
+    return [this.superblockStep(), { kind: 'flush' }];
+  }
+
+  seal(transaction: Transaction, now: { seconds: number; nanoseconds: number }): IoStep[] {
+    return sealTransaction(this, transaction, now);
+  }
+
+  planCheckpoint(transactions: readonly Transaction[], pending: Iterable<CachedBlock>, nextTid: Tid): CheckpointPlan {
+    return planCheckpoint(this, transactions, pending, nextTid);
+  }
+
+  checkpointed(plan: CheckpointPlan): void {
+    this.superblock.setTail(plan.nextTid, plan.tail);
+    this.freeBlocks += plan.logBlocks;
+  }
+
+  markEmpty(nextTid: Tid): IoStep[] {
+    this.superblock.setTail(nextTid, 0);
+    return [this.superblockStep(), { kind: 'flush' }];
+  }
+
+  /** jbd2_journal_abort: s_errno, where the next mount finds it. */
+  noteError(errno: number): IoStep[] {
+    this.superblock.setErrno(errno);
+    return [this.superblockStep(), { kind: 'flush' }];
   }
 
   /** Takes `count` blocks at the head; returns the first. The caller has checked `freeBlocks`. */
