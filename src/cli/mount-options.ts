@@ -25,6 +25,8 @@ export interface MountOptions {
   /** POSIX ACLs are enforced and inherited. */
   acl: boolean;
   subtype: string;
+  /** data=journal. Default: as the superblock says. */
+  journalsData?: boolean;
   /** Where an external journal may be: the one with the right UUID is taken. */
   journalPaths: string[];
   fsname?: string;
@@ -89,12 +91,9 @@ const UNIT_BYTES: Record<string, number> = { k: 1 << 10, m: 1 << 20, g: 1 << 30 
 
 /** Words with a value. */
 const VALUED: Record<string, Apply> = {
-  data: (_options, value) => {
-    if (value === 'journal') {
-      throw new OptionError('data=journal is not supported: file data is not logged; data=ordered is the default');
-    }
-    // Data always reaches the device before the metadata that makes it visible is logged: ordered costs nothing more.
-    oneOf('data', value, ['ordered', 'writeback']);
+  data: (options, value) => {
+    // Data always reaches the device before the metadata that makes it visible is logged: writeback would gain nothing.
+    options.journalsData = oneOf('data', value, ['journal', 'ordered', 'writeback']) === 'journal';
   },
   commit: (options, value) => {
     const seconds = integer('commit', value, 0, 86_400);

@@ -86,6 +86,7 @@ export async function serve(
     fs = Filesystem.open(attachJournal(device, options.journalPaths, device.readOnly), {
       readOnly: options.readOnly || device.readOnly,
       noRecovery: options.noRecovery,
+      journalsData: options.journalsData,
       commitIntervalMs: options.commitIntervalMs,
       cacheBytes: options.cacheBytes,
       errors: options.errors,

@@ -4,7 +4,6 @@ import { checkFilesystem } from '../ext4/check/check.js';
 import { Filesystem, type InodeStat } from '../ext4/filesystem.js';
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../ext4/format/inode.js';
 import { frozenVolume } from '../ext4/frozen-volume.js';
-import { TYPE_MAPPED } from '../ext4/iomap.js';
 import { readGeometry } from '../ext4/open.js';
 import type { Environment } from '../ext4/volume.js';
 
@@ -65,19 +64,6 @@ export function readTree(fs: Filesystem): RecoveredFile[] {
   return files;
 }
 
-function readContent(fs: Filesystem, ino: number, size: number): Uint8Array {
-  const data = new Uint8Array(size);
-  for (let pos = 0; pos < size; ) {
-    const mapping = fs.iomapBegin(ino, pos, size - pos, 0);
-    const length = Math.min(size - pos, mapping.offsetBytes + mapping.lengthBytes - pos);
-    if (mapping.type === TYPE_MAPPED) {
-      fs.volume.device.read(mapping.addrBytes + (pos - mapping.offsetBytes), data.subarray(pos, pos + length));
-    }
-    pos += length;
-  }
-  return data;
-}
-
 function readXattrs(fs: Filesystem, ino: number): [string, Uint8Array][] {
   const list = fs.listxattr(ino);
   if (list.length === 0) return [];
@@ -90,4 +76,10 @@ export function contradictions(device: BlockDevice): string[] {
   return checkFilesystem(frozenVolume(device, readGeometry(device), CACHE_BYTES)).findings.map(
     ({ message }) => message,
   );
+}
+
+function readContent(fs: Filesystem, ino: number, size: number): Uint8Array {
+  const data = new Uint8Array(size);
+  fs.readData(ino, 0, data);
+  return data;
 }

@@ -1,6 +1,6 @@
 /** The blocks of a file, however its inode maps them: an extent tree, or the block map of ext2 and ext3. */
 import type { Handle } from '../jbd2/handle.js';
-import { allocateBlocks, mayUseReservedBlocks } from './block-alloc.js';
+import { allocateBlocks, mayUseReservedBlocks, type Run } from './block-alloc.js';
 import { dataGoal } from './block-goal.js';
 import { initExtentRoot, insertExtent } from './extent-insert.js';
 import { creditsForExtent, removeExtents } from './extent-remove.js';
@@ -47,21 +47,30 @@ export function removeBlocks(handle: Handle, inode: Inode, fromLblk: number, toL
 }
 
 /**
+ * Allocates and maps the start of the hole [lblk, lblk + count), as written: the caller fills the blocks in this handle.
+ * `metadata` keeps them out of the file's window. Throws FsError ENOSPC, EFBIG.
+ */
+export function allocateMapped(handle: Handle, inode: Inode, lblk: number, count: number, metadata: boolean): Run {
+  const { vol } = inode;
+  if (!inode.usesExtents) makeTable(handle, inode, lblk);
+  const run = allocateBlocks(handle, vol, {
+    ...goalFor(inode, lblk),
+    count: inode.usesExtents ? count : Math.min(count, mapIndirect(inode, lblk).count),
+    ino: inode.ino,
+    metadata,
+    privileged: mayUseReservedBlocks(vol, inode.uid, inode.gid),
+  });
+  if (inode.usesExtents) insertExtent(handle, inode, lblk, run.start, run.count, false);
+  else setPointers(handle, inode, lblk, run.start, run.count);
+  return run;
+}
+
+/**
  * Allocates one block of metadata for a directory, a symlink or another file whose content is journaled, and maps it at
  * `lblk`. Returns its number; i_size is the caller's. Throws FsError ENOSPC.
  */
 export function allocateMetadataBlock(handle: Handle, inode: Inode, lblk: number): number {
-  if (!inode.usesExtents) makeTable(handle, inode, lblk);
-  const { start } = allocateBlocks(handle, inode.vol, {
-    ...goalFor(inode, lblk),
-    count: 1,
-    ino: inode.ino,
-    metadata: true,
-    privileged: mayUseReservedBlocks(inode.vol, inode.uid, inode.gid),
-  });
-  if (inode.usesExtents) insertExtent(handle, inode, lblk, start, 1, false);
-  else setPointers(handle, inode, lblk, start, 1);
-  return start;
+  return allocateMapped(handle, inode, lblk, 1, true).start;
 }
 
 /** Where a block for `lblk` would best be, and whether it would continue what is there. */

@@ -6,6 +6,7 @@
 import { CorruptionError, FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { mapBlock } from './block-map.js';
+import { fileData } from './file-data.js';
 import { type Ino, Inode } from './inode.js';
 import type { Volume } from './volume.js';
 
@@ -21,15 +22,24 @@ function pendingOf(vol: Volume): Map<Ino, number> {
   return pending;
 }
 
-/** Zeroes [from, to) of the file on the device, as far as it lies in written blocks. At most one block of each end. */
-export function zeroOnDevice(vol: Volume, inode: Inode, fromBytes: number, toBytes: number): void {
+/**
+ * Zeroes [from, to) of the file, as far as it lies in written blocks: on the device at once, or, where data is journaled,
+ * in a handle. At most one block of each end.
+ */
+export function zeroWritten(vol: Volume, inode: Inode, fromBytes: number, toBytes: number): void {
   const { blockSize } = vol.geometry;
   for (let pos = fromBytes; pos < toBytes; ) {
     const lblk = Math.floor(pos / blockSize);
     const inBlock = pos - lblk * blockSize;
     const length = Math.min(blockSize - inBlock, toBytes - pos);
     const { pblk, unwritten } = mapBlock(inode, lblk);
-    if (pblk !== 0 && !unwritten) {
+    if (pblk !== 0 && !unwritten && inode.journalsData) {
+      vol.journal.run(1, (handle) => {
+        const block = handle.getWriteAccess(vol.read(pblk, fileData));
+        block.bytes.fill(0, inBlock, inBlock + length);
+        handle.dirtyMetadata(block);
+      });
+    } else if (pblk !== 0 && !unwritten) {
       vol.device.write(pblk * blockSize + inBlock, new Uint8Array(length));
       vol.journal.noteDataWrite();
     }
@@ -46,12 +56,20 @@ function blockEnd(vol: Volume, pos: number): number {
 /** The file is about to grow; what is written to it begins at `coveredFrom` and has reached the device. */
 export function zeroBeforeGrowth(vol: Volume, inode: Inode, coveredFrom: number): void {
   const size = inode.sizeBytes;
-  zeroOnDevice(vol, inode, size, Math.min(coveredFrom, blockEnd(vol, size)));
+  zeroWritten(vol, inode, size, Math.min(coveredFrom, blockEnd(vol, size)));
 }
 
-/** The file was cut to `newSize` in this handle: its last block is zeroed behind that once this is durable. */
+/**
+ * The file was cut to `newSize` in this handle: its last block is zeroed behind that, in the handle if its data is
+ * journaled, otherwise once this is durable.
+ */
 export function zeroAfterCommit(handle: Handle, vol: Volume, ino: Ino, newSize: number): void {
   if (newSize % vol.geometry.blockSize === 0) return;
+  const inode = Inode.get(vol, ino);
+  if (inode.journalsData) {
+    zeroWritten(vol, inode, newSize, blockEnd(vol, newSize));
+    return;
+  }
   handle.onCommit(() => {
     pendingOf(vol).set(ino, newSize);
     settleTails(vol);
@@ -73,7 +91,7 @@ export function settleTails(vol: Volume): void {
       const { sizeBytes: size } = inode;
       const end = blockEnd(vol, cutAt);
       // Shorter now: cut again, which waits for its own commit. Longer: the rest of the same block is still to do.
-      if (inode.isRegular && size >= cutAt && size < end) zeroOnDevice(vol, inode, size, end);
+      if (inode.isRegular && size >= cutAt && size < end) zeroWritten(vol, inode, size, end);
     } catch (error) {
       // Runs when a commit ends, on nobody's behalf; whoever uses the file meets the error again.
       if (!(error instanceof FsError || error instanceof CorruptionError)) throw error;

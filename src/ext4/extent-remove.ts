@@ -4,7 +4,6 @@ import { freeBlocks } from './block-alloc.js';
 import { EXTENT_CREDITS, editLeaf, shrinkTree } from './extent-edit.js';
 import { type Extent, type ExtentNode, maxExtentLength } from './extent-node.js';
 import { findPath, type Path } from './extent-tree.js';
-import { EXT4_JOURNAL_DATA_FL } from './format/inode.js';
 import { Inode } from './inode.js';
 
 /** One extent: a change of its leaf, and a bitmap and a descriptor for every group it reaches into. */
@@ -56,7 +55,7 @@ function removePiece(handle: Handle, inode: Inode, extent: Extent, start: number
     return { from: pos, remove: 1, pieces };
   });
   // Content that went through the journal must not come back from it.
-  const metadata = !inode.isRegular || inode.hasFlag(EXT4_JOURNAL_DATA_FL);
+  const metadata = inode.journalsData;
   freeBlocks(handle, inode.vol, extent.pblk + (start - extent.lblk), stop - start, { metadata });
   inode.edit(handle).addBlocks(start - stop);
 }

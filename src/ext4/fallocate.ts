@@ -1,7 +1,7 @@
 /** Space and holes by request: fallocate(2) and lseek(2) with SEEK_DATA and SEEK_HOLE. */
 import { FsError } from '../errors.js';
 import { mapBlock, maxFileBytes, removalCredits, removeBlocks } from './block-map.js';
-import { zeroBeforeGrowth, zeroOnDevice } from './eof-tail.js';
+import { zeroBeforeGrowth, zeroWritten } from './eof-tail.js';
 import { EXTENT_CREDITS } from './extent-edit.js';
 import { convertWritten } from './extent-insert.js';
 import { EXT4_APPEND_FL, EXT4_IMMUTABLE_FL } from './format/inode.js';
@@ -67,8 +67,8 @@ function wholeBlocks(vol: Volume, offset: number, end: number): { first: number;
 function zeroEdges(vol: Volume, inode: Inode, offset: number, end: number): void {
   const { blockSize } = vol.geometry;
   const { first, stop } = wholeBlocks(vol, offset, end);
-  zeroOnDevice(vol, inode, offset, Math.min(end, first * blockSize));
-  if (end > first * blockSize) zeroOnDevice(vol, inode, stop * blockSize, end);
+  zeroWritten(vol, inode, offset, Math.min(end, first * blockSize));
+  if (end > first * blockSize) zeroWritten(vol, inode, stop * blockSize, end);
 }
 
 function punchHole(vol: Volume, inode: Inode, offset: number, end: number): void {

@@ -8,9 +8,11 @@ import { whenSpaceReturns } from './block-alloc.js';
 import { readDirectory } from './dir.js';
 import { evictAll } from './evict.js';
 import { fallocate, seekDataHole } from './fallocate.js';
+import { readData } from './file-data.js';
 import { EXT4_ERRORS_CONTINUE, EXT4_ERRORS_PANIC, EXT4_ERRORS_RO, SUPERBLOCK } from './format/superblock.js';
 import { type Ino, Inode } from './inode.js';
 import * as iomap from './iomap.js';
+import { writeJournaled } from './journaled-data.js';
 import * as namei from './namei.js';
 import { closeVolume, type OpenReport, openVolume } from './open.js';
 import { type AtimePolicy, type AttributeChanges, setattr, touchAtime } from './setattr.js';
@@ -29,6 +31,8 @@ export interface FilesystemOptions {
   readonly commitIntervalMs?: number;
   readonly cacheBytes?: number;
   readonly checkpointBytes?: number;
+  /** data=journal. Default: what the superblock says. */
+  readonly journalsData?: boolean;
   /** What a corruption leads to; the superblock says so by default. */
   readonly errors?: ErrorsPolicy;
   readonly atime?: AtimePolicy;
@@ -313,6 +317,20 @@ export class Filesystem {
    */
   whenSpaceReturns(tell: () => void): boolean {
     return whenSpaceReturns(this.volume, tell);
+  }
+
+  // Data that goes through the log
+
+  /** True if writes of this inode must go to {@link writeJournaled}: iomapBegin refuses them. */
+  journalsData(ino: Ino): boolean {
+    return Inode.get(this.volume, ino).journalsData;
+  }
+  writeJournaled(ino: Ino, posBytes: number, bytes: Uint8Array, flags: number): void {
+    writeJournaled(this.writable(), ino, posBytes, bytes, flags);
+  }
+  /** Fills `into` with the data from `posBytes` on, wherever it is; zeroes behind it. */
+  readData(ino: Ino, posBytes: number, into: Uint8Array): void {
+    readData(Inode.get(this.volume, ino), posBytes, into);
   }
 
   /** Brackets data I/O that runs beside the engine: blocks freed meanwhile are not reused before it ends. */

@@ -4,7 +4,6 @@ import { FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { allocateBlocks, freeBlocks, mayUseReservedBlocks } from './block-alloc.js';
 import { type Goal, inodeGoal } from './block-goal.js';
-import { EXT4_JOURNAL_DATA_FL } from './format/inode.js';
 import {
   EXT4_NDIR_BLOCKS,
   findSlot,
@@ -170,7 +169,7 @@ class Removal {
     handle.ensureCredits(this.credits);
     const inode = this.current();
     writePointers(handle, inode, slot, 0, length);
-    const metadata = !inode.isRegular || inode.hasFlag(EXT4_JOURNAL_DATA_FL);
+    const metadata = inode.journalsData;
     freeBlocks(handle, inode.vol, pblk, length, { metadata });
     inode.edit(handle).addBlocks(-length);
   }

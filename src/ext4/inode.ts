@@ -12,6 +12,7 @@ import { RO_COMPAT } from './features.js';
 import {
   EXT4_EXTENTS_FL,
   EXT4_HUGE_FILE_FL,
+  EXT4_JOURNAL_DATA_FL,
   GOOD_OLD_INODE_SIZE,
   I_BLOCK_BYTES,
   I_BLOCK_OFFSET,
@@ -237,6 +238,10 @@ export class Inode {
   get extraIsize(): number {
     if (this.vol.geometry.inodeSize <= GOOD_OLD_INODE_SIZE) return 0;
     return INODE.i_extra_isize.get(this.block.view, this.base);
+  }
+  /** ext4_should_journal_data: the content of its blocks goes through the log, as that of anything but a file does. */
+  get journalsData(): boolean {
+    return !this.isRegular || this.vol.journalsData || this.hasFlag(EXT4_JOURNAL_DATA_FL);
   }
   get usesExtents(): boolean {
     return this.hasFlag(EXT4_EXTENTS_FL);

@@ -88,10 +88,8 @@ export function begin(vol: Volume, ino: Ino, posBytes: number, countBytes: numbe
   const lblk = Math.floor(posBytes / blockSize);
   const writing = (opflags & OP_ANY_WRITE) !== 0 && (opflags & OP_REPORT) === 0;
   if (writing) {
-    if (vol.readOnly) throw new FsError('EROFS');
-    if (inode.hasFlag(EXT4_IMMUTABLE_FL)) throw new FsError('EPERM', `inode ${ino} is immutable`);
-    if (inode.hasFlag(EXT4_APPEND_FL) && posBytes < inode.sizeBytes)
-      throw new FsError('EPERM', `inode ${ino} is append-only`);
+    checkWritable(inode, posBytes);
+    if (inode.journalsData) throw new FsError('EOPNOTSUPP', `the data of inode ${ino} goes through the log`);
   }
   const mapping = mapBlock(inode, lblk);
   if (mapping.pblk !== 0 || !writing || (opflags & (OP_ZERO | OP_OVERWRITE_ONLY)) !== 0) {
@@ -208,8 +206,16 @@ function mapWritten(inode: Inode, posBytes: number, writtenBytes: number, pblk: 
   return Math.max(size, end);
 }
 
+/** Throws FsError EROFS, EPERM for a write at `posBytes`. */
+export function checkWritable(inode: Inode, posBytes: number): void {
+  if (inode.vol.readOnly) throw new FsError('EROFS');
+  if (inode.hasFlag(EXT4_IMMUTABLE_FL)) throw new FsError('EPERM', `inode ${inode.ino} is immutable`);
+  if (inode.hasFlag(EXT4_APPEND_FL) && posBytes < inode.sizeBytes)
+    throw new FsError('EPERM', `inode ${inode.ino} is append-only`);
+}
+
 /** i_size rises to `end` if that is more; what lies between has been zeroed. */
-function raiseSize(handle: Handle, inode: Inode, end: number, flags: number): void {
+export function raiseSize(handle: Handle, inode: Inode, end: number, flags: number): void {
   const { vol, sizeBytes } = inode;
   const times = (flags & IOEND_UPDATE_TIMES) !== 0;
   if (end <= sizeBytes && !times) return;

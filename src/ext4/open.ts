@@ -27,6 +27,8 @@ export interface OpenOptions {
   readonly readOnly?: boolean;
   /** noload/norecovery: no replay; a dirty log then allows reading only. */
   readonly noRecovery?: boolean;
+  /** data=journal, if there is a journal. Default: what the superblock says. */
+  readonly journalsData?: boolean;
   readonly commitIntervalMs?: number;
   readonly checkpointBytes?: number;
   readonly cacheBytes?: number;
@@ -158,7 +160,16 @@ function buildVolume(
     checkpointBytes: options.checkpointBytes,
   });
   if (readOnly) journal.disable();
-  volume = new Volume({ device, geometry, cache, journal, env, readOnly, onError: options.onCorruption ?? (() => {}) });
+  volume = new Volume({
+    device,
+    geometry,
+    cache,
+    journal,
+    env,
+    readOnly,
+    journalsData: geometry.hasJournal && (options.journalsData ?? geometry.journalsDataByDefault),
+    onError: options.onCorruption ?? (() => {}),
+  });
   return volume;
 }
 

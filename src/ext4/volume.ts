@@ -11,7 +11,13 @@ import type { Journal } from '../jbd2/journal.js';
 import { type Tid, tidGeq } from '../jbd2/tid.js';
 import { COMPAT, INCOMPAT, RO_COMPAT } from './features.js';
 import { EXT2_MIN_DESC_SIZE } from './format/group-desc.js';
-import { EXT2_FLAGS_UNSIGNED_HASH, EXT4_SUPER_MAGIC, SUPERBLOCK } from './format/superblock.js';
+import {
+  EXT2_FLAGS_UNSIGNED_HASH,
+  EXT4_DEFM_JMODE,
+  EXT4_DEFM_JMODE_DATA,
+  EXT4_SUPER_MAGIC,
+  SUPERBLOCK,
+} from './format/superblock.js';
 
 /** Wall-clock time split as inodes store it. */
 export interface Timestamp {
@@ -67,6 +73,8 @@ export class Geometry {
   readonly journalInum: number;
   /** Of an external journal. */
   readonly journalUuid: Uint8Array;
+  /** s_default_mount_opts says data=journal (tune2fs -o journal_data). */
+  readonly journalsDataByDefault: boolean;
   /** s_state when the superblock was read. */
   readonly stateBefore: number;
   /** What the device should hold in the place of a torn superblock; null if it was whole. */
@@ -154,6 +162,7 @@ export class Geometry {
     this.orphanFileInum = (this.compat & COMPAT.orphan_file) !== 0 ? get(SUPERBLOCK.s_orphan_file_inum) : 0;
     this.hasJournal = (this.compat & COMPAT.has_journal) !== 0;
     this.journalUuid = SUPERBLOCK.s_journal_uuid.of(bytes, 0).slice();
+    this.journalsDataByDefault = (get(SUPERBLOCK.s_default_mount_opts) & EXT4_DEFM_JMODE) === EXT4_DEFM_JMODE_DATA;
     this.stateBefore = get(SUPERBLOCK.s_state);
     this.journalInum = (this.compat & COMPAT.has_journal) !== 0 ? get(SUPERBLOCK.s_journal_inum) : 0;
   }
@@ -227,6 +236,8 @@ export class Volume {
   readonly env: Environment;
   /** errors=remount-ro or an aborted journal end all writing. */
   readOnly: boolean;
+  /** data=journal: the data of every file goes through the log. */
+  readonly journalsData: boolean;
   /** The last transaction that changed an inode: what an fsync of it waits for (i_sync_tid). */
   private readonly changedIn = new Map<number, Tid>();
   private readonly onError: (error: CorruptionError) => void;
@@ -238,6 +249,7 @@ export class Volume {
     journal: Journal;
     env: Environment;
     readOnly: boolean;
+    journalsData?: boolean;
     /** errors= policy: called for every corruption met, before it is thrown on. */
     onError: (error: CorruptionError) => void;
   }) {
@@ -247,6 +259,7 @@ export class Volume {
     this.journal = parts.journal;
     this.env = parts.env;
     this.readOnly = parts.readOnly;
+    this.journalsData = parts.journalsData ?? false;
     this.onError = parts.onError;
   }
 

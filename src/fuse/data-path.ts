@@ -83,6 +83,12 @@ export class DataPath {
       reply.payload(request, 0);
       return;
     }
+    if (fs.journalsData(ino)) {
+      const into = this.takeReadBuffer().subarray(0, end - offset);
+      fs.readData(ino, offset, into);
+      reply.data(request, into);
+      return;
+    }
     const count = this.mapForReading(context, ino, offset, end);
     if (this.deviceFd < 0) {
       this.readThroughThisThread(count);
@@ -122,8 +128,13 @@ export class DataPath {
 
   private readBuffer = new Uint8Array(0);
 
-  private readThroughThisThread(count: number): void {
+  private takeReadBuffer(): Uint8Array {
     if (this.readBuffer.length === 0) this.readBuffer = new Uint8Array(MAX_WRITE);
+    return this.readBuffer;
+  }
+
+  private readThroughThisThread(count: number): void {
+    this.takeReadBuffer();
     for (let i = 0, done = 0; i < count; i++) {
       const addr = this.segments[2 * i];
       const length = this.segments[2 * i + 1];
@@ -146,6 +157,12 @@ export class DataPath {
     if (asked > MAX_WRITE) throw new FsError('EINVAL', 'a write larger than was agreed');
     if (asked === 0) {
       context.reply.written(request, 0);
+      return;
+    }
+    if (fs.journalsData(ino)) {
+      const from = ARGS + WRITE_IN.SIZE;
+      fs.writeJournaled(ino, offset, request.bytes.subarray(from, from + asked), this.ioendFlags(context));
+      this.answer(context, request, ino, asked);
       return;
     }
     const end = offset + asked;
@@ -253,22 +270,30 @@ export class DataPath {
       for (const { pos, length, mapping } of pieces) fs.iomapEnd(ino, pos, length, 0, OP_WRITE, mapping);
       throw error;
     }
-    const { view } = request;
-    const writeFlags = WRITE_IN.write_flags.get(view, ARGS);
-    for (const { pos, length, addr } of pieces) {
-      // With a write-back cache the kernel keeps mtime and ctime and sends them with SETATTR.
-      fs.iomapIoend(ino, pos, length, addr, context.negotiated.writeback ? 0 : IOEND_UPDATE_TIMES, 0);
-    }
-    if ((writeFlags & FUSE_WRITE_KILL_SUIDGID) !== 0) killSuidgid(context, ino);
+    for (const { pos, length, addr } of pieces) fs.iomapIoend(ino, pos, length, addr, this.ioendFlags(context), 0);
     // Write-back looks only at the error: a short count would lose the rest in silence.
+    const writeFlags = WRITE_IN.write_flags.get(request.view, ARGS);
     if (plan.failure !== null && (writeFlags & FUSE_WRITE_CACHE) !== 0) throw plan.failure;
+    this.answer(context, request, ino, plan.bytes);
+  }
+
+  /** With a write-back cache the kernel keeps mtime and ctime and sends them with SETATTR. */
+  private ioendFlags(context: Context): number {
+    return context.negotiated.writeback ? 0 : IOEND_UPDATE_TIMES;
+  }
+
+  /** So many bytes of the file are written, though not durable. */
+  private answer(context: Context, request: Request, ino: Ino, bytes: number): void {
+    const { fs } = context;
+    const { view } = request;
+    if ((WRITE_IN.write_flags.get(view, ARGS) & FUSE_WRITE_KILL_SUIDGID) !== 0) killSuidgid(context, ino);
     if ((WRITE_IN.flags.get(view, ARGS) & O_DSYNC) === 0) {
-      context.reply.written(request, plan.bytes);
+      context.reply.written(request, bytes);
       return;
     }
     const waiting = request.stub();
     fs.sync(ino, (failure) => {
-      if (failure === null) context.reply.written(waiting, plan.bytes);
+      if (failure === null) context.reply.written(waiting, bytes);
       else context.fail(waiting, failure);
     });
   }

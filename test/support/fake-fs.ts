@@ -328,6 +328,18 @@ export class FakeFs implements Engine {
   needsThrottle(): boolean {
     return this.throttle;
   }
+  journalsData(): boolean {
+    return false;
+  }
+
+  writeJournaled(): void {
+    throw new Error('nothing is journaled here');
+  }
+
+  readData(): void {
+    throw new Error('nothing is journaled here');
+  }
+
   whenSpaceReturns(): boolean {
     return false;
   }

@@ -11,6 +11,8 @@ export interface Format {
   readonly blockSize: number;
   readonly sizeMiB: number;
   readonly args: readonly string[];
+  /** data=journal */
+  readonly journalsData?: boolean;
 }
 
 const SMALL = ['-N', '64', '-J', 'size=1', '-m', '0', '-O', '^resize_inode'];
@@ -30,6 +32,7 @@ export const FORMATS: readonly Format[] = [
     sizeMiB: 3,
     args: ['-b', '1024', ...SMALL, '-O', '^extent,^64bit,^metadata_csum,^flex_bg'],
   },
+  { name: '1k-data-journal', blockSize: 1024, sizeMiB: 3, args: ['-b', '1024', ...SMALL], journalsData: true },
   { name: '4k', blockSize: 4096, sizeMiB: 8, args: ['-N', '64', '-m', '0'] },
 ];
 

@@ -4,6 +4,7 @@
  *  - its tree is that of one version, not older than what fsync promised and not newer than what was under way;
  *  - each byte of a file has a value that it had in that version or a later one, or that was being written: data
  *    overwritten in place is not ordered with metadata, but is never older than the last fsync of the file;
+ *  - with data=journal each file has exactly the bytes of that version;
  *  - nothing else is ever seen: not another file's bytes, not what lay in a block before.
  */
 import type { RecoveredFile } from '../../../src/crash/recovered.js';
@@ -41,7 +42,7 @@ export function judge(recorded: Recorded, allowed: Allowed, files: readonly Reco
   for (let v = allowed.oldest; v <= allowed.newest; v++) {
     const version = versions[v];
     if (version.tree !== tree) continue;
-    if (previous !== null && sameFiles(previous, version)) continue;
+    if (!recorded.exact && previous !== null && sameFiles(previous, version)) continue;
     previous = version;
     complaint = judgeContents(recorded, allowed, v, files);
     if (complaint === null) return null;
@@ -71,7 +72,9 @@ function judgeContents(
   for (const { path, content } of files) {
     const expected = version.files.get(path);
     if (expected === undefined || content === null) continue;
-    if (Buffer.compare(content, expected.content) === 0 && !((allowed.contents.get(expected.id) ?? 0) > v)) continue;
+    const same = Buffer.compare(content, expected.content) === 0;
+    if (same && (recorded.exact || !((allowed.contents.get(expected.id) ?? 0) > v))) continue;
+    if (recorded.exact) return `of version ${v}: ${path} has other bytes, although they went through the log`;
     const oldest = Math.max(v, allowed.contents.get(expected.id) ?? 0);
     const complaint = judgeBytes(recorded, expected.id, oldest, allowed.newest, path, content);
     if (complaint !== null) return `of version ${v}: ${complaint}`;

@@ -35,6 +35,8 @@ export interface Recorded {
   /** How long the log was when the first command began. */
   readonly started: number;
   /** For each command: how long the log was when it was done, and the version then. */
+  /** Each file's content is that of the version, to the byte. */
+  readonly exact: boolean;
   readonly commands: readonly { readonly end: number; readonly version: number; readonly text: string }[];
 }
 
@@ -57,6 +59,7 @@ interface SlowRead {
 }
 
 export interface WorkloadOptions {
+  readonly journalsData?: boolean;
   /** The block size: each block of a larger write is kept or lost by itself. */
   readonly unitBytes?: number;
   /** Metadata kept in memory before a checkpoint begins by itself. */
@@ -73,6 +76,7 @@ export class Workload {
   readonly fs: Filesystem;
   private readonly open: Node[] = [];
   private slow: SlowWrite[] = [];
+  private exact: boolean;
   private reads: SlowRead[] = [];
   private readonly promised: Promised[] = [];
   private started = 0;
@@ -85,9 +89,11 @@ export class Workload {
   private serial = 1;
 
   constructor(below: BlockDevice, options: WorkloadOptions = {}) {
+    this.exact = options.journalsData === true;
     this.device = options.device ?? new RecordingDevice(below, options.unitBytes);
     this.fs = Filesystem.open(this.device, {
       checkpointBytes: options.checkpointBytes,
+      journalsData: options.journalsData,
       cacheBytes: 1 << 20,
       env: {
         now: () => ({ seconds: this.seconds++, nanoseconds: 0 }),
@@ -145,6 +151,7 @@ export class Workload {
       model: this.model,
       promised: this.promised,
       started: this.started,
+      exact: this.exact,
       commands: this.commands,
     };
   }
@@ -273,6 +280,8 @@ export class Workload {
     }
     if (node?.type !== 'file') return false;
     if (command.op === 'slow-read') {
+      // What goes through the log is read at once, from memory.
+      if (fs.journalsData(node.ino)) return false;
       this.beginRead(node, command.path);
       return true;
     }
@@ -371,6 +380,8 @@ export class Workload {
 
   private fallocate(op: keyof typeof FALLOCATE, node: Node, pos: number, length: number): boolean {
     const end = pos + length;
+    // Edges, middle and size are steps of their own.
+    this.exact = false;
     try {
       this.fs.fallocate(node.ino, FALLOCATE[op], pos, length);
     } catch (error) {
@@ -394,6 +405,10 @@ export class Workload {
   private beginWrite(node: Node, pos: number, length: number): void {
     const { fs } = this;
     const data = fillFor(this.serial++, pos, length);
+    if (fs.journalsData(node.ino)) {
+      this.writeJournaled(node, pos, data);
+      return;
+    }
     const token = fs.dataStarted();
     const slow: SlowWrite = { node, token, pieces: [], data, start: pos };
     this.slow.push(slow);
@@ -413,6 +428,20 @@ export class Workload {
       }
       throw error;
     }
+  }
+
+  private writeJournaled(node: Node, pos: number, data: Uint8Array): void {
+    try {
+      this.fs.writeJournaled(node.ino, pos, data, 0);
+    } catch (error) {
+      this.model.leaveUndefined(node, pos, pos + data.length);
+      this.exact = false;
+      throw error;
+    }
+    const after = resized(node.content, Math.max(node.content.length, pos + data.length));
+    after.set(data, pos);
+    node.content = after;
+    this.model.commit([node]);
   }
 
   private landOf(node: Node): void {
