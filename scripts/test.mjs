@@ -16,6 +16,7 @@ const TEST_PACKAGES = {
   setfacl: 'acl',
   strace: 'strace',
   dmsetup: 'dmsetup',
+  sfdisk: 'fdisk',
   modprobe: 'kmod',
   'linux.uml': 'user-mode-linux',
 };

@@ -2,7 +2,11 @@
  * The words after -o: what the server honours, what the kernel's VFS does for it, what is harmless to ignore, and what
  * is refused by name. ext4's own words behave as in the kernel wherever they change what is stored.
  */
+import type { ErrorsPolicy } from '../ext4/filesystem.js';
+import type { MountPolicy } from '../ext4/mount-policy.js';
+import type { IdMapping, IdRange } from '../fuse/owner-map.js';
 import { OptionError } from './args.js';
+import { IGNORED, REFUSED } from './mount-words.js';
 
 export interface MountOptions {
   readOnly: boolean;
@@ -12,7 +16,7 @@ export interface MountOptions {
   /** Undefined: the default. */
   commitIntervalMs?: number;
   /** Undefined: what the superblock says. */
-  errors?: 'continue' | 'remount-ro' | 'panic';
+  errors?: ErrorsPolicy;
   atime: 'noatime' | 'relatime' | 'strictatime';
   /** Where the filesystem starts in the image. */
   offsetBytes: number;
@@ -25,8 +29,28 @@ export interface MountOptions {
   /** POSIX ACLs are enforced and inherited. */
   acl: boolean;
   subtype: string;
-  /** data=journal. Default: as the superblock says. */
-  journalsData?: boolean;
+  /** What changes what is stored; default: as the superblock says. */
+  policy: { -readonly [K in keyof MountPolicy]?: MountPolicy[K] };
+  /** minixdf: df counts metadata as used space. */
+  countMetadata: boolean;
+  userXattr: boolean;
+  /** Changes of names are durable before they are answered. */
+  dirsync: boolean;
+  /** data_err=abort: file data that could not be written aborts the journal. */
+  dataErrorAborts: boolean;
+  /** Act as if the journal had been aborted, for tests. */
+  abort: boolean;
+  /** No permission checks: whoever may enter acts as root does. */
+  fakeroot: boolean;
+  uids: IdMapping;
+  gids: IdMapping;
+  /** Number, label or UUID of a partition of the image. */
+  part?: string;
+  /** Writes go there instead of to the image. */
+  overlayFile?: string;
+  /** Created when the server starts, and removed when the image is closed. */
+  lockFile?: string;
+  oomScoreAdj?: number;
   /** Where an external journal may be: the one with the right UUID is taken. */
   journalPaths: string[];
   fsname?: string;
@@ -43,6 +67,12 @@ const set =
   <K extends keyof MountOptions>(key: K, value: MountOptions[K]): Apply =>
   (options) => {
     options[key] = value;
+  };
+
+const policy =
+  <K extends keyof MountPolicy>(key: K, value: MountPolicy[K]): Apply =>
+  (options) => {
+    options.policy[key] = value;
   };
 
 /** Words that the VFS handles; each names the one it takes back. */
@@ -78,6 +108,21 @@ const PLAIN: Record<string, Apply> = {
   norelatime: set('atime', 'strictatime'),
   strictatime: set('atime', 'strictatime'),
   nostrictatime: set('atime', 'relatime'),
+  grpid: policy('groupOfDirectory', true),
+  bsdgroups: policy('groupOfDirectory', true),
+  nogrpid: policy('groupOfDirectory', false),
+  sysvgroups: policy('groupOfDirectory', false),
+  minixdf: set('countMetadata', true),
+  bsddf: set('countMetadata', false),
+  user_xattr: set('userXattr', true),
+  nouser_xattr: set('userXattr', false),
+  dirsync: set('dirsync', true),
+  abort: set('abort', true),
+  fakeroot(options) {
+    options.fakeroot = true;
+    vfs(options, 'nosuid');
+    vfs(options, 'nodev');
+  },
   // fuse2fs: everybody, and everything a disk may hold.
   kernel: (options) => {
     options.allowOther = true;
@@ -93,7 +138,7 @@ const UNIT_BYTES: Record<string, number> = { k: 1 << 10, m: 1 << 20, g: 1 << 30 
 const VALUED: Record<string, Apply> = {
   data: (options, value) => {
     // Data always reaches the device before the metadata that makes it visible is logged: writeback would gain nothing.
-    options.journalsData = oneOf('data', value, ['journal', 'ordered', 'writeback']) === 'journal';
+    options.policy.journalsData = oneOf('data', value, ['journal', 'ordered', 'writeback']) === 'journal';
   },
   commit: (options, value) => {
     const seconds = integer('commit', value, 0, 86_400);
@@ -101,6 +146,45 @@ const VALUED: Record<string, Apply> = {
   },
   errors: (options, value) => {
     options.errors = oneOf('errors', value, ['continue', 'remount-ro', 'panic'] as const);
+  },
+  data_err: (options, value) => {
+    options.dataErrorAborts = oneOf('data_err', value, ['ignore', 'abort']) === 'abort';
+  },
+  resuid: (options, value) => {
+    options.policy.resuid = integer('resuid', value, 0, MAX_ID);
+  },
+  resgid: (options, value) => {
+    options.policy.resgid = integer('resgid', value, 0, MAX_ID);
+  },
+  max_dir_size_kb: (options, value) => {
+    const kib = integer('max_dir_size_kb', value, 0, Number.MAX_SAFE_INTEGER / 1024);
+    options.policy.maxDirectoryBytes = kib === 0 ? Number.POSITIVE_INFINITY : kib * 1024;
+  },
+  uid: (options, value) => {
+    options.uids = { all: integer('uid', value, 0, MAX_ID) };
+  },
+  gid: (options, value) => {
+    options.gids = { all: integer('gid', value, 0, MAX_ID) };
+  },
+  uidmap: (options, value) => {
+    options.uids = [...rangesOf(options.uids), idRange('uidmap', value)];
+  },
+  gidmap: (options, value) => {
+    options.gids = [...rangesOf(options.gids), idRange('gidmap', value)];
+  },
+  part: (options, value) => {
+    options.part = name('part', value);
+  },
+  overlay: (options, value) => {
+    options.overlayFile = name('overlay', value);
+  },
+  lockfile: (options, value) => {
+    options.lockFile = name('lockfile', value);
+  },
+  oom_score_adj: (options, value) => {
+    if (!/^-?\d+$/.test(value) || Math.abs(Number(value)) > 1000)
+      throw new OptionError(`oom_score_adj=${value}: a number from -1000 to 1000 is expected`);
+    options.oomScoreAdj = Number(value);
   },
   offset: (options, value) => {
     options.offsetBytes = integer('offset', value, 0, Number.MAX_SAFE_INTEGER);
@@ -130,65 +214,17 @@ const VALUED: Record<string, Apply> = {
 VALUED.image_offset = VALUED.offset;
 VALUED.image_sizelimit = VALUED.sizelimit;
 
-/** Means nothing here, or is so anyway. A word here never weakens or changes what is stored. */
-const IGNORED = new Set([
-  // mount(8), fstab, systemd
-  ...'defaults auto noauto user nouser users nousers owner noowner group nogroup _netdev _rnetdev nofail loop'.split(
-    ' ',
-  ),
-  ...'silent loud mand nomand iversion noiversion i_version diratime nodiratime lazytime nolazytime comment'.split(' '),
-  ...'uhelper helper symfollow'.split(' '),
-  // FUSE: nothing else changes the image, so kernel caches stay right
-  ...'kernel_cache auto_cache no_default_opts nonempty big_writes large_read async_read'.split(' '),
-  ...'splice_read splice_write splice_move atomic_o_trunc max_read max_write max_readahead blkdev blksize'.split(' '),
-  ...'entry_timeout attr_timeout negative_timeout fuse2fs_debug'.split(' '),
-  // ext4: defaults, or hints to an allocator and a log that work differently
-  ...'delalloc nodelalloc barrier nobarrier journal_checksum nojournal_checksum journal_async_commit'.split(' '),
-  ...'journal_ioprio min_batch_time max_batch_time auto_da_alloc noauto_da_alloc init_itable noinit_itable'.split(' '),
-  ...'discard nodiscard block_validity noblock_validity dioread_lock dioread_nolock nodioread_nolock stripe'.split(' '),
-  ...'inode_readahead_blks prefetch_block_bitmaps no_prefetch_block_bitmaps mb_optimize_scan'.split(' '),
-  ...'nogrpid sysvgroups bsddf user_xattr debug warn_on_error nowarn_on_error nombcache no_mbcache'.split(' '),
-  ...'noquota quota usrquota grpquota prjquota jqfmt usrjquota grpjquota buffered_iomap nobuffered_iomap'.split(' '),
-  ...'oldalloc orlov bh nobh check nocheck reservation noreservation mblk_io_submit nomblk_io_submit'.split(' '),
-  // what is refused below, spelled as its default
-  'dax=never',
-  'dax=inode',
-  'data_err=ignore',
-  'resuid=0',
-  'resgid=0',
-]);
+const MAX_ID = 0xfffffffe;
 
-/** Known, and not done: why. */
-const REFUSED: Record<string, string> = {
-  dax: 'FUSE cannot map the image as memory',
-  remount: 'unmount, then mount with the new options',
-  dirsync: 'changes of names are durable at fsync or within commit= seconds',
-  data_err: 'a failed write of file data fails the fsync, not the journal',
-  journal_dev: 'say journal_path=/dev/... instead; a journal that udev knows by its UUID is found by itself',
-  nouser_xattr: 'extended attributes cannot be switched off',
-  grpid: 'a new file gets the group of its creator, or of a setgid directory',
-  bsdgroups: 'a new file gets the group of its creator, or of a setgid directory',
-  minixdf: 'df leaves out metadata',
-  nouid32: '16-bit owners are not supported',
-  resuid: 'the reserve is for root',
-  resgid: 'the reserve is for root',
-  sb: 'a backup superblock cannot be mounted; repair with e2fsck -b',
-  max_dir_size_kb: 'directories have no limit of their own',
-  abort: 'it is for testing the kernel',
-  inlinecrypt: 'encryption is not supported',
-  test_dummy_encryption: 'encryption is not supported',
-  directio: 'the image is read and written through the page cache',
-  direct_io: 'the image is read and written through the page cache',
-  fakeroot: 'owners are checked as they are stored',
-  lockfile: 'the image itself is locked while it is mounted',
-  allow_root: 'only allow_other exists',
-  auto_unmount: 'a killed server leaves a dead mount: ext4d umount removes it',
-  uid: 'owners are shown as they are stored',
-  gid: 'owners are shown as they are stored',
-  umask: 'modes are shown as they are stored',
-  fmask: 'modes are shown as they are stored',
-  dmask: 'modes are shown as they are stored',
-};
+/** IMAGE:HOST:COUNT, as in /proc/self/uid_map. */
+function idRange(word: string, value: string): IdRange {
+  const [, image, host, count] = /^(\d+):(\d+):(\d+)$/.exec(value) ?? [];
+  if (image === undefined)
+    throw new OptionError(`${word}=${value}: IMAGE:HOST:COUNT is expected, as in ${word}=0:1000:1`);
+  return { image: Number(image), host: Number(host), count: Number(count) };
+}
+
+const rangesOf = (mapping: IdMapping): readonly IdRange[] => (mapping !== null && !('all' in mapping) ? mapping : []);
 
 function integer(word: string, value: string, min: number, max: number): number {
   const number = /^\d+$/.test(value) ? Number(value) : Number.NaN;
@@ -232,6 +268,15 @@ export function parseMountOptions(lists: readonly string[], { sloppy = false } =
     acl: true,
     subtype: 'ext4d',
     journalPaths: [],
+    policy: {},
+    countMetadata: false,
+    userXattr: true,
+    dirsync: false,
+    dataErrorAborts: false,
+    abort: false,
+    fakeroot: false,
+    uids: null,
+    gids: null,
     vfs: [],
     ignored: [],
   };

@@ -7,6 +7,7 @@ import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { OptionError, parseArguments, UsageError } from './args.js';
 import { MountExit } from './exit-codes.js';
+import { stdioWith } from './inherited-fd.js';
 import { checkTargets } from './mount-checks.js';
 import { parseMountOptions } from './mount-options.js';
 import { CommandError, report } from './report.js';
@@ -69,19 +70,20 @@ export async function mountInBackground(
   { words, verbose }: BackgroundOptions,
 ): Promise<number> {
   checkTargets(image, directory);
-  const args = ['mount', '-f', '--ready-fd=3'];
+  const { stdio, pipeAt } = stdioWith([image, directory]);
+  const args = ['mount', '-f', `--ready-fd=${pipeAt}`];
   if (verbose) args.push('-v');
   if (words.length > 0) args.push('-o', words.join(','));
   // Absolute: the server leaves this directory.
   args.push('--', resolve(image), resolve(directory));
   const child = spawn(process.execPath, [PROGRAM, ...args], {
-    stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
+    stdio,
     detached: true,
   });
   const forward = (signal: NodeJS.Signals) => child.kill(signal);
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, forward);
   return new Promise((done, fail) => {
-    const ready = child.stdio[3] as NodeJS.ReadableStream;
+    const ready = child.stdio[pipeAt] as NodeJS.ReadableStream;
     ready.on('data', () => {
       // Mounted and serving. Nothing of the daemon may keep this process.
       child.unref();

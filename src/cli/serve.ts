@@ -4,7 +4,7 @@ import { closeSync, existsSync, writeFileSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { BlockDevice } from '../block/device.js';
-import { FileDevice } from '../block/file-device.js';
+import type { FileDevice } from '../block/file-device.js';
 import { TwinDevice } from '../block/twin-device.js';
 import { FsError } from '../errors.js';
 import { Filesystem } from '../ext4/filesystem.js';
@@ -12,15 +12,18 @@ import { EXT4_VALID_FS } from '../ext4/format/superblock.js';
 import type { OpenReport } from '../ext4/open.js';
 import type { Geometry } from '../ext4/volume.js';
 import { MountError, mountFuse, permissionsAreChecked, requestUnmount, tuneBackingDevice } from '../fuse/mount.js';
+import { withOwners } from '../fuse/owner-map.js';
 import { Rehearsal } from '../fuse/rehearsal.js';
 import { Session } from '../fuse/session.js';
 import { requireNative } from '../native.js';
-import { attachJournal } from './attach-journal.js';
 import { MountExit } from './exit-codes.js';
 import { count } from './image-command.js';
+import { inheritedFd } from './inherited-fd.js';
+import { type LockFile, takeLockFile } from './lock-file.js';
 import { checkNative, checkTargets } from './mount-checks.js';
 import type { MountOptions } from './mount-options.js';
 import { mountAt } from './mountinfo.js';
+import { openDevice } from './open-device.js';
 import { Progress } from './progress.js';
 import { CommandError, explain } from './report.js';
 
@@ -76,17 +79,19 @@ export async function serve(
   checkTargets(image, directory);
   checkNative();
   nameProcess();
+  adjustOomScore(options);
   const source = resolve(image);
   const mountpoint = resolve(directory);
   const teller = new Teller(image);
   const progress = new Progress();
-  const device = openDevice(image, options, teller);
+  const { device, image: file } = openDevice(image, options, (line) => teller.tell(line));
   let fs: Filesystem;
   try {
-    fs = Filesystem.open(attachJournal(device, options.journalPaths, device.readOnly), {
+    fs = Filesystem.open(device, {
       readOnly: options.readOnly || device.readOnly,
       noRecovery: options.noRecovery,
-      journalsData: options.journalsData,
+      policy: options.policy,
+      countMetadata: options.countMetadata,
       commitIntervalMs: options.commitIntervalMs,
       cacheBytes: options.cacheBytes,
       errors: options.errors,
@@ -102,29 +107,36 @@ export async function serve(
     progress.end();
   }
   let fuseFd: number;
+  let lock: LockFile | null = null;
   try {
     checkReadOnly(image, fs, options, teller);
     if (!fs.readOnly && !fs.volume.geometry.hasJournal) teller.tell(withoutJournal(fs.volume.geometry));
     for (const line of recoveryLines(fs.report)) if (verbose || process.stderr.isTTY) teller.tell(line);
     if (verbose && options.ignored.length > 0)
       teller.tell(`options without an effect here: ${options.ignored.join(', ')}`);
-    fuseFd = mount(source, mountpoint, device, fs, options);
+    if (options.lockFile !== undefined) lock = takeLockFile(options.lockFile);
+    fuseFd = mount(source, mountpoint, file, fs, options);
   } catch (error) {
+    lock?.release();
     fs.closeSync();
     throw error;
   }
   return await new Promise<number>((done) => {
     const session = new Session({
-      fs,
+      fs: mapsOwners(options) ? withOwners(fs, options) : fs,
       fuseFd,
       device: dataDevice(fs),
       blockSize: fs.volume.geometry.blockSize,
-      acl: options.acl,
-      permissionsChecked: permissionsAreChecked({ allowOther: othersMayEnter(options) }),
+      // Lists hold the stored ids, and nobody translates them.
+      acl: options.acl && !mapsOwners(options),
+      permissionsChecked: permissionsAreChecked({ allowOther: othersMayEnter(options), unchecked: options.fakeroot }),
+      userXattr: options.userXattr,
+      dirsync: options.dirsync,
+      dataErrorAborts: options.dataErrorAborts,
       writeback: !fs.readOnly,
       log: (line) => teller.tell(line, LOG_ERR),
       onBegin() {
-        tuneBackingDevice(mountpoint);
+        if (inheritedFd(mountpoint) === null) tuneBackingDevice(mountpoint);
         if (readyFd !== null) teller.detach(readyFd);
         rehearseWhenIdle(session);
         if (verbose) teller.tell(`mounted on ${mountpoint}${fs.readOnly ? ', read-only' : ''}`);
@@ -132,10 +144,12 @@ export async function serve(
       onEnd(error) {
         if (error !== null) teller.tell(`not closed cleanly: ${error.message}; the next mount recovers it`, LOG_ERR);
         else if (verbose) teller.tell('unmounted, clean');
+        lock?.release();
         done(error === null ? MountExit.OK : MountExit.FAILURE);
       },
     });
     endOnSignals(mountpoint, fs, teller);
+    if (options.abort) fs.abort(new FsError('EIO', 'asked for by the mount option abort'));
     session.start();
   });
 }
@@ -145,6 +159,17 @@ function dataDevice({ volume: { device } }: Filesystem): BlockDevice {
   return device instanceof TwinDevice ? device.filesystem : device;
 }
 
+const mapsOwners = ({ uids, gids }: MountOptions) => uids !== null || gids !== null;
+
+function adjustOomScore({ oomScoreAdj }: MountOptions): void {
+  if (oomScoreAdj === undefined) return;
+  try {
+    writeFileSync('/proc/self/oom_score_adj', String(oomScoreAdj));
+  } catch {
+    throw new CommandError(`oom_score_adj=${oomScoreAdj}: only root may lower it`);
+  }
+}
+
 /** What ps, top and "already in use by" show; the arguments stay as they are. */
 function nameProcess(): void {
   try {
@@ -152,22 +177,6 @@ function nameProcess(): void {
   } catch {
     // It stays "node".
   }
-}
-
-/** What may not be written is opened for reading, unless `rw` was asked for. */
-function openDevice(image: string, options: MountOptions, teller: Teller): FileDevice {
-  const { offsetBytes, sizeLimitBytes } = options;
-  if (!options.readOnly) {
-    try {
-      return FileDevice.open(image, { offsetBytes, sizeLimitBytes });
-    } catch (error) {
-      const code = error instanceof FsError ? error.code : '';
-      if (options.readWrite || !['EACCES', 'EPERM', 'EROFS'].includes(code)) throw error;
-    }
-  }
-  const device = FileDevice.open(image, { readOnly: true, offsetBytes, sizeLimitBytes });
-  if (!options.readOnly) teller.tell('may not be written: mounting read-only');
-  return device;
 }
 
 function checkReadOnly(image: string, fs: Filesystem, options: MountOptions, teller: Teller): void {
@@ -206,11 +215,19 @@ function othersMayEnter(options: MountOptions): boolean {
   return options.defaultPermissions || process.env.SUDO_UID !== undefined;
 }
 
-function mount(source: string, mountpoint: string, device: FileDevice, fs: Filesystem, options: MountOptions): number {
+function mount(
+  source: string,
+  mountpoint: string,
+  file: FileDevice | null,
+  fs: Filesystem,
+  options: MountOptions,
+): number {
+  const inherited = inheritedFd(mountpoint);
+  if (inherited !== null) return inherited;
   const asRoot = process.geteuid?.() === 0;
-  const blkdev = device.isBlockDevice && asRoot;
+  const blkdev = asRoot && file?.isBlockDevice === true;
   // fuseblk claims the device for the kernel, which refuses while we do.
-  if (blkdev) device.releaseClaim();
+  if (blkdev) file?.releaseClaim();
   const word = (name: string) => options.vfs.includes(name);
   try {
     return mountFuse({
@@ -225,6 +242,7 @@ function mount(source: string, mountpoint: string, device: FileDevice, fs: Files
         noexec: word('noexec'),
         noatime: options.atime === 'noatime',
         allowOther: othersMayEnter(options),
+        unchecked: options.fakeroot,
         subtype: options.subtype,
         fsname: options.fsname,
       },
@@ -264,6 +282,8 @@ function endOnSignals(mountpoint: string, fs: Filesystem, teller: Teller): void 
     if (ending) return;
     ending = true;
     teller.tell(`${signal}: unmounting`);
+    // Whoever mounted it has to unmount it; this process can only end.
+    if (inheritedFd(mountpoint) !== null) process.exit(closeUnder(fs, teller));
     requestUnmount(mountpoint, false, (code, said) => {
       // Unmounted: the session ends by itself.
       if (code === 0 || mountAt(mountpoint) === null) return;

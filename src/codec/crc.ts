@@ -97,3 +97,12 @@ export function crc16(seed: number, data: ReadBytes): number {
   for (let i = 0; i < data.length; i++) crc = (crc >>> 8) ^ CRC16_TABLE[(crc ^ data[i]) & 0xff];
   return crc & 0xffff;
 }
+
+const [IEEE] = reflectedTables(0xedb88320);
+
+/** crc32 as zlib and GPT compute it: inverted at start and end. */
+export function crc32(data: Uint8Array): number {
+  let crc = 0xffffffff;
+  for (const byte of data) crc = IEEE[(crc ^ byte) & 0xff] ^ (crc >>> 8);
+  return (crc ^ 0xffffffff) >>> 0;
+}

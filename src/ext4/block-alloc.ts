@@ -9,7 +9,6 @@ import { allBits, fillBits } from './bitmap.js';
 import { blockBitmapForUse, isBlockUninit, readBlockBitmap } from './block-bitmap.js';
 import { type FoundRun, findRun } from './block-search.js';
 import { blocksMayBeUsed } from './block-validity.js';
-import { SUPERBLOCK } from './format/superblock.js';
 import { GroupDescriptor } from './group.js';
 import type { Ino } from './inode.js';
 import { totals } from './totals.js';
@@ -62,10 +61,8 @@ export function reservedBlockCount(vol: Volume): number {
 /** ext4_has_free_clusters: who may use the blocks that s_r_blocks_count keeps back. */
 export function mayUseReservedBlocks(vol: Volume, uid: number, gid: number): boolean {
   if (uid === 0) return true;
-  const { view } = vol.superblock();
-  const at = vol.geometry.superblockOffset;
-  if (uid === SUPERBLOCK.s_def_resuid.get(view, at)) return true;
-  const resgid = SUPERBLOCK.s_def_resgid.get(view, at);
+  const { resuid, resgid } = vol.policy;
+  if (uid === resuid) return true;
   return resgid !== 0 && gid === resgid;
 }
 

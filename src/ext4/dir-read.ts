@@ -1,5 +1,5 @@
 /** Directory blocks by their number inside the directory. */
-import { CorruptionError } from '../errors.js';
+import { CorruptionError, FsError } from '../errors.js';
 import type { CachedBlock, WritableBlock } from '../jbd2/block-cache.js';
 import type { Handle } from '../jbd2/handle.js';
 import { allocateMetadataBlock, mapBlock } from './block-map.js';
@@ -27,6 +27,8 @@ export function readDirBlock(vol: Volume, dir: Inode, lblk: number): CachedBlock
 /** A new block at the end of the directory, zeroed; the size covers it. */
 export function appendDirBlock(handle: Handle, vol: Volume, dir: Inode): { lblk: number; block: WritableBlock } {
   const lblk = blockCount(vol, dir);
+  if (dir.sizeBytes >= vol.policy.maxDirectoryBytes)
+    throw new FsError('ENOSPC', 'the directory has reached max_dir_size_kb');
   const pblk = allocateMetadataBlock(handle, dir, lblk);
   const block = handle.getCreateAccess(pblk, directoryKind(vol), dir.seed);
   handle.dirtyMetadata(block);

@@ -13,6 +13,7 @@ import { EXT4_ERRORS_CONTINUE, EXT4_ERRORS_PANIC, EXT4_ERRORS_RO, SUPERBLOCK } f
 import { type Ino, Inode } from './inode.js';
 import * as iomap from './iomap.js';
 import { writeJournaled } from './journaled-data.js';
+import type { MountPolicy } from './mount-policy.js';
 import * as namei from './namei.js';
 import { closeVolume, type OpenReport, openVolume } from './open.js';
 import { type AtimePolicy, type AttributeChanges, setattr, touchAtime } from './setattr.js';
@@ -31,8 +32,10 @@ export interface FilesystemOptions {
   readonly commitIntervalMs?: number;
   readonly cacheBytes?: number;
   readonly checkpointBytes?: number;
-  /** data=journal. Default: what the superblock says. */
-  readonly journalsData?: boolean;
+  /** Default: what the superblock says. */
+  readonly policy?: Partial<MountPolicy>;
+  /** minixdf: df counts metadata as used space. */
+  readonly countMetadata?: boolean;
   /** What a corruption leads to; the superblock says so by default. */
   readonly errors?: ErrorsPolicy;
   readonly atime?: AtimePolicy;
@@ -273,7 +276,7 @@ export class Filesystem {
     const overhead = SUPERBLOCK.s_overhead_blocks.get(this.volume.superblock().view, geometry.superblockOffset);
     return {
       blockSize: geometry.blockSize,
-      blocks: geometry.blocksCount - overhead,
+      blocks: geometry.blocksCount - (this.options.countMetadata ? 0 : overhead),
       bfree: freeBlocks,
       bavail: Math.max(0, freeBlocks - reservedBlocks),
       files: geometry.inodesCount,

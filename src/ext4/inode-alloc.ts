@@ -134,9 +134,10 @@ function fillIn(
   }
   inode.block.bytes.fill(0, inode.base, inode.end);
   const type = mode & S_IFMT;
-  const inheritsGroup = (parent.mode & S_ISGID) !== 0;
+  const isSetgid = (parent.mode & S_ISGID) !== 0;
+  const inheritsGroup = isSetgid || vol.policy.groupOfDirectory;
   let permissions = mode & 0o7777;
-  if (inheritsGroup && type === S_IFDIR) permissions |= S_ISGID;
+  if (isSetgid && type === S_IFDIR) permissions |= S_ISGID;
   inode.setMode(type | permissions);
   inode.setUid(cred.uid);
   inode.setGid(inheritsGroup ? parent.gid : cred.gid);

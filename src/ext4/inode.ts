@@ -241,7 +241,7 @@ export class Inode {
   }
   /** ext4_should_journal_data: the content of its blocks goes through the log, as that of anything but a file does. */
   get journalsData(): boolean {
-    return !this.isRegular || this.vol.journalsData || this.hasFlag(EXT4_JOURNAL_DATA_FL);
+    return !this.isRegular || this.vol.policy.journalsData || this.hasFlag(EXT4_JOURNAL_DATA_FL);
   }
   get usesExtents(): boolean {
     return this.hasFlag(EXT4_EXTENTS_FL);

@@ -16,6 +16,7 @@ import { formatUuid } from './external-journal.js';
 import { describeFeatures, INCOMPAT, RO_COMPAT } from './features.js';
 import { EXT4_ERROR_FS, EXT4_VALID_FS, SUPERBLOCK, SUPERBLOCK_OFFSET } from './format/superblock.js';
 import { readJournalMap } from './journal-inode.js';
+import { type MountPolicy, policyOf } from './mount-policy.js';
 import { type OrphanReport, processOrphans } from './orphan.js';
 import { type LogReport, recoverLog } from './recover.js';
 import { stampSuperblock, superblockIsWhole } from './superblock-io.js';
@@ -27,8 +28,7 @@ export interface OpenOptions {
   readonly readOnly?: boolean;
   /** noload/norecovery: no replay; a dirty log then allows reading only. */
   readonly noRecovery?: boolean;
-  /** data=journal, if there is a journal. Default: what the superblock says. */
-  readonly journalsData?: boolean;
+  readonly policy?: Partial<MountPolicy>;
   readonly commitIntervalMs?: number;
   readonly checkpointBytes?: number;
   readonly cacheBytes?: number;
@@ -167,7 +167,7 @@ function buildVolume(
     journal,
     env,
     readOnly,
-    journalsData: geometry.hasJournal && (options.journalsData ?? geometry.journalsDataByDefault),
+    policy: policyOf(geometry, options.policy),
     onError: options.onCorruption ?? (() => {}),
   });
   return volume;

@@ -11,13 +11,8 @@ import type { Journal } from '../jbd2/journal.js';
 import { type Tid, tidGeq } from '../jbd2/tid.js';
 import { COMPAT, INCOMPAT, RO_COMPAT } from './features.js';
 import { EXT2_MIN_DESC_SIZE } from './format/group-desc.js';
-import {
-  EXT2_FLAGS_UNSIGNED_HASH,
-  EXT4_DEFM_JMODE,
-  EXT4_DEFM_JMODE_DATA,
-  EXT4_SUPER_MAGIC,
-  SUPERBLOCK,
-} from './format/superblock.js';
+import { EXT2_FLAGS_UNSIGNED_HASH, EXT4_SUPER_MAGIC, SUPERBLOCK } from './format/superblock.js';
+import { type MountPolicy, policyOf } from './mount-policy.js';
 
 /** Wall-clock time split as inodes store it. */
 export interface Timestamp {
@@ -73,8 +68,10 @@ export class Geometry {
   readonly journalInum: number;
   /** Of an external journal. */
   readonly journalUuid: Uint8Array;
-  /** s_default_mount_opts says data=journal (tune2fs -o journal_data). */
-  readonly journalsDataByDefault: boolean;
+  /** What the superblock asks of mounts; see mount-policy.ts. */
+  readonly defaultMountOpts: number;
+  readonly defaultResuid: number;
+  readonly defaultResgid: number;
   /** s_state when the superblock was read. */
   readonly stateBefore: number;
   /** What the device should hold in the place of a torn superblock; null if it was whole. */
@@ -162,7 +159,9 @@ export class Geometry {
     this.orphanFileInum = (this.compat & COMPAT.orphan_file) !== 0 ? get(SUPERBLOCK.s_orphan_file_inum) : 0;
     this.hasJournal = (this.compat & COMPAT.has_journal) !== 0;
     this.journalUuid = SUPERBLOCK.s_journal_uuid.of(bytes, 0).slice();
-    this.journalsDataByDefault = (get(SUPERBLOCK.s_default_mount_opts) & EXT4_DEFM_JMODE) === EXT4_DEFM_JMODE_DATA;
+    this.defaultMountOpts = get(SUPERBLOCK.s_default_mount_opts);
+    this.defaultResuid = get(SUPERBLOCK.s_def_resuid);
+    this.defaultResgid = get(SUPERBLOCK.s_def_resgid);
     this.stateBefore = get(SUPERBLOCK.s_state);
     this.journalInum = (this.compat & COMPAT.has_journal) !== 0 ? get(SUPERBLOCK.s_journal_inum) : 0;
   }
@@ -236,8 +235,7 @@ export class Volume {
   readonly env: Environment;
   /** errors=remount-ro or an aborted journal end all writing. */
   readOnly: boolean;
-  /** data=journal: the data of every file goes through the log. */
-  readonly journalsData: boolean;
+  readonly policy: MountPolicy;
   /** The last transaction that changed an inode: what an fsync of it waits for (i_sync_tid). */
   private readonly changedIn = new Map<number, Tid>();
   private readonly onError: (error: CorruptionError) => void;
@@ -249,7 +247,7 @@ export class Volume {
     journal: Journal;
     env: Environment;
     readOnly: boolean;
-    journalsData?: boolean;
+    policy?: MountPolicy;
     /** errors= policy: called for every corruption met, before it is thrown on. */
     onError: (error: CorruptionError) => void;
   }) {
@@ -259,7 +257,7 @@ export class Volume {
     this.journal = parts.journal;
     this.env = parts.env;
     this.readOnly = parts.readOnly;
-    this.journalsData = parts.journalsData ?? false;
+    this.policy = parts.policy ?? policyOf(parts.geometry);
     this.onError = parts.onError;
   }
 

@@ -12,6 +12,12 @@ export interface SessionSettings {
   readonly acl: boolean;
   /** The kernel checks permissions, and so the lists. */
   readonly permissionsChecked: boolean;
+  /** Names of the user namespace (user.*) exist. */
+  readonly userXattr: boolean;
+  /** Changes of names are durable before they are answered. */
+  readonly dirsync: boolean;
+  /** File data that could not be written aborts the journal. */
+  readonly dataErrorAborts: boolean;
   /** Let the kernel gather writes in its page cache. */
   readonly writeback: boolean;
 }

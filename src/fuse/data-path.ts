@@ -268,6 +268,7 @@ export class DataPath {
     const { ino, pieces } = plan;
     if (error !== null) {
       for (const { pos, length, mapping } of pieces) fs.iomapEnd(ino, pos, length, 0, OP_WRITE, mapping);
+      if (context.settings.dataErrorAborts) fs.abort(error);
       throw error;
     }
     for (const { pos, length, addr } of pieces) fs.iomapIoend(ino, pos, length, addr, this.ioendFlags(context), 0);

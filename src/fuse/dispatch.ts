@@ -29,14 +29,22 @@ export interface Entry {
   readonly run: Operation;
   /** It changes metadata: while the log is busy it waits its turn instead of blocking everything. */
   readonly mutates: boolean;
+  /** It changes names in directories: with dirsync it is answered when that is durable. */
+  readonly names: boolean;
   /** The kernel expects no answer, not even an error. */
   readonly silent: boolean;
 }
 
 const table: (Entry | undefined)[] = new Array(OPCODE_LIMIT).fill(undefined);
 
-function on(opcode: number, run: Operation, kind: 'reads' | 'mutates' | 'silent'): void {
-  table[opcode] = { name: opcodeName(opcode), run, mutates: kind === 'mutates', silent: kind === 'silent' };
+function on(opcode: number, run: Operation, kind: 'reads' | 'mutates' | 'names' | 'silent'): void {
+  table[opcode] = {
+    name: opcodeName(opcode),
+    run,
+    mutates: kind === 'mutates' || kind === 'names',
+    names: kind === 'names',
+    silent: kind === 'silent',
+  };
 }
 
 function refuse(errno: number): Operation {
@@ -52,15 +60,15 @@ on(Opcode.GETATTR, getattr, 'reads');
 on(Opcode.STATX, statx, 'reads');
 on(Opcode.SETATTR, setattr, 'mutates');
 on(Opcode.READLINK, readlink, 'reads');
-on(Opcode.SYMLINK, symlink, 'mutates');
-on(Opcode.MKNOD, mknod, 'mutates');
-on(Opcode.MKDIR, mkdir, 'mutates');
-on(Opcode.UNLINK, unlink, 'mutates');
-on(Opcode.RMDIR, rmdir, 'mutates');
-on(Opcode.RENAME, rename, 'mutates');
-on(Opcode.RENAME2, rename2, 'mutates');
-on(Opcode.LINK, link, 'mutates');
-on(Opcode.CREATE, create, 'mutates');
+on(Opcode.SYMLINK, symlink, 'names');
+on(Opcode.MKNOD, mknod, 'names');
+on(Opcode.MKDIR, mkdir, 'names');
+on(Opcode.UNLINK, unlink, 'names');
+on(Opcode.RMDIR, rmdir, 'names');
+on(Opcode.RENAME, rename, 'names');
+on(Opcode.RENAME2, rename2, 'names');
+on(Opcode.LINK, link, 'names');
+on(Opcode.CREATE, create, 'names');
 on(Opcode.TMPFILE, tmpfile, 'mutates');
 on(Opcode.OPEN, open, 'mutates');
 on(Opcode.RELEASE, release, 'reads');

@@ -16,6 +16,8 @@ export interface MountOptions {
    * and each check after a change of a directory costs a request.
    */
   readonly allowOther?: boolean;
+  /** The kernel checks no permissions: whoever may enter acts as root. */
+  readonly unchecked?: boolean;
   /** Shown as the type, `fuse.SUBTYPE`, or plain `fuse` if empty. Default ext4d. */
   readonly subtype?: string;
   /** Shown as the source. Default: the source's path. */
@@ -52,7 +54,8 @@ export class MountError extends Error {
 const isRoot = () => process.geteuid?.() === 0;
 
 /** Whether the kernel will check permissions on a mount with these options. */
-export const permissionsAreChecked = (options: MountOptions) => !isRoot() || options.allowOther === true;
+export const permissionsAreChecked = (options: MountOptions) =>
+  options.unchecked !== true && (!isRoot() || options.allowOther === true);
 
 /**
  * Mounts and returns the connection, non-blocking, for `Session`. Throws {@link MountError}. For a block device the
@@ -90,7 +93,8 @@ function mountAsRoot(request: MountRequest, mountpoint: string, rootmode: number
   const subtype = options.subtype ?? 'ext4d';
   const type = `${request.blkdev ? 'fuseblk' : 'fuse'}${subtype === '' ? '' : `.${subtype}`}`;
   const data = [`fd=${fd}`, `rootmode=${rootmode.toString(8)}`, 'user_id=0', 'group_id=0'];
-  if (options.allowOther) data.push('default_permissions', 'allow_other');
+  if (options.allowOther) data.push('allow_other');
+  if (permissionsAreChecked(options)) data.push('default_permissions');
   // The kernel's block layer works in pages at most.
   if (request.blkdev) data.push(`blksize=${Math.min(request.blksize, 4096)}`);
   let flags = 0;
@@ -133,7 +137,7 @@ function explainMount(errno: number, request: MountRequest, mountpoint: string):
 function mountWithHelper(request: MountRequest, mountpoint: string): number {
   const options = request.options ?? {};
   const list = [
-    'default_permissions',
+    ...(permissionsAreChecked(options) ? ['default_permissions'] : []),
     `fsname=${escaped(options.fsname ?? request.source)}`,
     options.ro ? 'ro' : 'rw',
     // The helper adds nosuid and nodev in any case.

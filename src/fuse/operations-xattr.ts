@@ -7,6 +7,7 @@ import { PAYLOAD } from './reply.js';
 import { ARGS, type Request } from './request.js';
 
 const S_ISGID = 0o2000;
+const USER = new TextEncoder().encode('user.');
 
 function replyValue(context: Context, request: Request, value: Uint8Array): void {
   const { reply } = context;
@@ -21,10 +22,16 @@ function replyValue(context: Context, request: Request, value: Uint8Array): void
   reply.data(request, value);
 }
 
+/** Throws FsError EOPNOTSUPP for names that this mount does without. */
+function checkName(context: Context, name: Uint8Array): void {
+  if (!context.negotiated.acl && isAclName(name)) throw new FsError('EOPNOTSUPP');
+  if (!context.settings.userXattr && USER.every((byte, i) => name[i] === byte)) throw new FsError('EOPNOTSUPP');
+}
+
 export function getxattr(context: Context, request: Request): void {
   request.require(GETXATTR_IN.SIZE);
   const name = request.name(ARGS + GETXATTR_IN.SIZE);
-  if (!context.negotiated.acl && isAclName(name)) throw new FsError('EOPNOTSUPP');
+  checkName(context, name);
   const value = context.fs.getxattr(request.ino, name);
   if (value === null) context.reply.status(request, Errno.ENODATA);
   else replyValue(context, request, value);
@@ -44,8 +51,8 @@ export function setxattr(context: Context, request: Request): void {
   const valueAt = ARGS + head + name.length + 1;
   if (valueAt + size > request.length) throw new FsError('EINVAL', 'the request is too short');
   const value = request.bytes.subarray(valueAt, valueAt + size);
+  checkName(context, name);
   if (isAclName(name)) {
-    if (!context.negotiated.acl) throw new FsError('EOPNOTSUPP');
     setAcl(context, ino, name, value);
   } else {
     context.fs.setxattr(ino, name, value, SETXATTR_IN.flags.get(view, ARGS));

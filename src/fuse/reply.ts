@@ -13,6 +13,8 @@ export class ReplyWriter {
   private readonly native: Native;
   private readonly fd: number;
   private open = true;
+  /** Messages that wait; null: they are sent at once. */
+  private held: Uint8Array[] | null = null;
   /** Replies without a payload may be sent while another is being built. */
   private readonly short = new Uint8Array(PAYLOAD + WRITE_OUT.SIZE);
   private readonly shortView = ownView(this.short);
@@ -32,6 +34,10 @@ export class ReplyWriter {
   /** Sends the payload built in `bytes`. False: nobody waits for it any more. */
   payload(request: Request, payloadBytes: number): boolean {
     this.header(this.view, request, PAYLOAD + payloadBytes, 0);
+    if (this.held !== null) {
+      this.held.push(this.bytes.slice(0, PAYLOAD + payloadBytes));
+      return true;
+    }
     if (!this.open) return false;
     return this.sent(this.native.fuseWrite(this.fd, this.bytes, 0, PAYLOAD + payloadBytes));
   }
@@ -56,7 +62,27 @@ export class ReplyWriter {
     return this.sendShort(PAYLOAD + WRITE_OUT.SIZE);
   }
 
+  /** What is answered from now on waits; {@link data} does not, being for reads. */
+  hold(): void {
+    this.held = [];
+  }
+
+  takeHeld(): Uint8Array[] {
+    const { held } = this;
+    this.held = null;
+    return held ?? [];
+  }
+
+  sendHeld(messages: readonly Uint8Array[]): void {
+    if (!this.open) return;
+    for (const message of messages) this.sent(this.native.fuseWrite(this.fd, message, 0, message.length));
+  }
+
   private sendShort(length: number): boolean {
+    if (this.held !== null) {
+      this.held.push(this.short.slice(0, length));
+      return true;
+    }
     return this.open && this.sent(this.native.fuseWrite(this.fd, this.short, 0, length));
   }
 

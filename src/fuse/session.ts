@@ -10,7 +10,7 @@ import { type Native, requireNative, whenJobDone } from '../native.js';
 import { FUSE_NOTIFY_INVAL_INODE, NOTIFY_INVAL_INODE_OUT, OUT_HEADER } from './abi.js';
 import type { Context, SessionSettings } from './context.js';
 import { DataPath } from './data-path.js';
-import { entryOf } from './dispatch.js';
+import { type Entry, entryOf } from './dispatch.js';
 import type { Engine } from './engine.js';
 import { ErrorTranslator } from './errors.js';
 import { MAX_WRITE, type Negotiated, NOTHING_NEGOTIATED, REQUEST_BYTES } from './init.js';
@@ -85,6 +85,9 @@ export class Session implements Context {
     this.settings = {
       acl: options.acl ?? false,
       permissionsChecked: options.permissionsChecked ?? true,
+      userXattr: options.userXattr ?? true,
+      dirsync: options.dirsync ?? false,
+      dataErrorAborts: options.dataErrorAborts ?? false,
       writeback: options.writeback ?? true,
     };
     this.reply = new ReplyWriter(this.native, options.fuseFd, MAX_WRITE);
@@ -175,6 +178,24 @@ export class Session implements Context {
       this.askReady();
       return;
     }
+    if (entry.names && this.settings.dirsync) this.runDurably(entry, request);
+    else this.run(entry, request);
+  }
+
+  /** The answer is held back until what it says is durable. */
+  private runDurably(entry: Entry, request: Request): void {
+    const waiting = request.stub();
+    this.reply.hold();
+    this.run(entry, request);
+    const held = this.reply.takeHeld();
+    if (held.length === 0) return;
+    this.fs.sync(null, (error) => {
+      if (error === null) this.reply.sendHeld(held);
+      else this.fail(waiting, error);
+    });
+  }
+
+  private run(entry: Entry, request: Request): void {
     try {
       entry.run(this, request);
     } catch (error) {

@@ -2,11 +2,13 @@
  * Runs cases against a mounted ext4d.
  *   run.mjs [CASE...]                       the scripts of cases/, or these; those that need it inside User Mode Linux
  *   XFSTESTS_DIR=... run.mjs --as ext4|fuse [TEST...]   tests of an upstream checkout, built; see xfstests.mjs
- * A case says in its first line what it needs: "root", a command, or "uml MIB..." with the disks it wants.
+ * A case says in its first line what it needs: "root", a command, or "uml MIB..." with the disks it wants. What a case in
+ * User Mode Linux leaves in $KEEP is judged by CASE.judge.sh on the machine itself, if there is one: that is faster.
  * Exit code 0: all passed or, unless CI is set, were skipped.
  */
 import { spawn, spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { runInUml, whyNoUml } from './uml/boot.mjs';
@@ -17,7 +19,7 @@ const SKIPPED = 77;
 /** Names of the cases in the tree. */
 export function caseNames() {
   return readdirSync(join(here, 'cases'))
-    .filter((name) => name.endsWith('.sh'))
+    .filter((name) => name.endsWith('.sh') && !name.endsWith('.judge.sh'))
     .map((name) => basename(name, '.sh'))
     .sort();
 }
@@ -29,11 +31,24 @@ export async function runCase(name, { timeoutMs = 300_000, env = {}, echo = fals
   if (needs[0] === 'uml') {
     const skipped = whyNoUml();
     if (skipped !== null) return { skipped, output: '' };
-    const { code, output } = await runInUml(script, needs.slice(1).map(Number), { timeoutMs, env, echo });
-    return verdict(code, output);
+    const keep = mkdtempSync(join(tmpdir(), 'ext4d-case-'));
+    try {
+      const kept = { ...env, KEEP: keep };
+      const { code, output } = await runInUml(script, needs.slice(1).map(Number), { timeoutMs, env: kept, echo });
+      const judge = join(here, 'cases', `${name}.judge.sh`);
+      if (code !== 0 || !existsSync(judge)) return verdict(code, output);
+      const judged = await runNatively(judge, { timeoutMs, env: kept, echo });
+      return { ...judged, output: output + judged.output };
+    } finally {
+      rmSync(keep, { recursive: true, force: true });
+    }
   }
   const missing = needs.map(whyMissing).find((why) => why !== null);
   if (missing !== undefined) return { skipped: missing, output: '' };
+  return runNatively(script, { timeoutMs, env, echo });
+}
+
+function runNatively(script, { timeoutMs, env, echo }) {
   return new Promise((done) => {
     const child = spawn('bash', [script], {
       env: { ...process.env, ...env },

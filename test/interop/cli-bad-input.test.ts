@@ -140,8 +140,8 @@ describe('bad input to ext4d mount', function () {
     {
       title: 'an unsupported option, with the reason',
       exit: 1,
-      line: /data=journal is not supported/,
-      options: ['-o', 'data=journal'],
+      line: /dax is not supported/,
+      options: ['-o', 'dax'],
       make: (image) => makeImageFile(image, 16),
     },
     {
@@ -154,9 +154,9 @@ describe('bad input to ext4d mount', function () {
     {
       title: 'rw for an image that can only be read',
       exit: 32,
-      line: /cannot be mounted read-write.*no journal/,
+      line: /cannot be mounted read-write.*quota/,
       options: ['-o', 'rw'],
-      make: (image) => makeImageFile(image, 16, ['-O', '^has_journal']),
+      make: (image) => makeImageFile(image, 16, ['-O', 'quota']),
     },
   ];
   for (const { title, exit, line, options, make } of cases) {

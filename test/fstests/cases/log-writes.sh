@@ -1,17 +1,16 @@
 # needs: uml 100 64
 # dm-log-writes records everything that reaches the disk under a mounted ext4d; the disk is then put back to every flush in
-# turn, mounted, unmounted and checked. The idea of generic/455, 457 and 482.
+# turn, recovered and checked, by log-writes.judge.sh. The idea of generic/455, 457 and 482.
 . "$(dirname "$0")/../lib.sh"
 MIB=64
 SECTORS=$((MIB * 2048))
 more_cleanup() { dmsetup remove --noudevsync --retry logged 2>/dev/null; }
 
 mke2fs -q -F -t ext4 -E nodiscard -J size=4 /dev/ubda "${MIB}M" || fail mke2fs
-BASE=$SCRATCH/base
-dd if=/dev/ubda of="$BASE" bs=1M count=$MIB status=none
+dd if=/dev/ubda of="$KEEP/base" bs=1M count=$MIB conv=sparse status=none
 dm logged "0 $SECTORS log-writes /dev/ubda /dev/ubdb"
 mount_ext4d /dev/mapper/logged || fail mount
-LIST=$SCRATCH/list
+LIST=$KEEP/list
 : >"$LIST"
 for turn in 1 2 3; do
   fill "$LIST" $((turn * 10)) 4 32
@@ -25,4 +24,4 @@ fill "$LIST" 90 4 32
 umount_ext4d || fail unmount
 dmsetup message logged 0 "mark end"
 more_cleanup
-node "$HERE/replay-flushes.mjs" "$BASE" /dev/ubdb "$SCRATCH/state" "$LIST" 32 || fail "a state at a flush is not right"
+dd if=/dev/ubdb of="$KEEP/log" bs=1M conv=sparse status=none

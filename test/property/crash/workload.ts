@@ -93,7 +93,7 @@ export class Workload {
     this.device = options.device ?? new RecordingDevice(below, options.unitBytes);
     this.fs = Filesystem.open(this.device, {
       checkpointBytes: options.checkpointBytes,
-      journalsData: options.journalsData,
+      policy: { journalsData: options.journalsData },
       cacheBytes: 1 << 20,
       env: {
         now: () => ({ seconds: this.seconds++, nanoseconds: 0 }),

@@ -1,0 +1,105 @@
+/** From the words of a mount to the device that is served: image, partition, side file, external journal. */
+import { createHash } from 'node:crypto';
+import { closeSync, ftruncateSync, openSync } from 'node:fs';
+import type { BlockDevice } from '../block/device.js';
+import { FileDevice } from '../block/file-device.js';
+import { type Partition, readPartitions } from '../block/partition-table.js';
+import { SideFileDevice } from '../block/side-file.js';
+import { FsError } from '../errors.js';
+import { attachJournal } from './attach-journal.js';
+import type { MountOptions } from './mount-options.js';
+import { CommandError } from './report.js';
+
+export interface OpenedDevice {
+  readonly device: BlockDevice;
+  /** The image, if file data goes straight to it. */
+  readonly image: FileDevice | null;
+}
+
+interface Part {
+  readonly offsetBytes: number;
+  readonly sizeLimitBytes?: number;
+}
+
+/** How much of an image tells it from others. */
+const IDENTITY_BYTES = 64 << 10;
+
+/** Throws CommandError, UnsupportedError, FsError, CorruptionError. `tell` says what was decided on the way. */
+export function openDevice(image: string, options: MountOptions, tell: (line: string) => void): OpenedDevice {
+  const part = options.part === undefined ? options : findPartition(image, options.part);
+  if (options.overlayFile !== undefined) {
+    const below = FileDevice.open(image, { readOnly: true, ...pick(part) });
+    try {
+      return { device: withSideFile(below, options.overlayFile), image: null };
+    } catch (error) {
+      below.close();
+      throw error;
+    }
+  }
+  const file = openImage(image, part, options, tell);
+  try {
+    return { device: attachJournal(file, options.journalPaths, file.readOnly), image: file };
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+const pick = ({ offsetBytes, sizeLimitBytes }: Part) => ({ offsetBytes, sizeLimitBytes });
+
+/** What may not be written is opened for reading, unless `rw` was asked for. */
+function openImage(image: string, part: Part, options: MountOptions, tell: (line: string) => void): FileDevice {
+  if (!options.readOnly) {
+    try {
+      return FileDevice.open(image, pick(part));
+    } catch (error) {
+      const code = error instanceof FsError ? error.code : '';
+      if (options.readWrite || !['EACCES', 'EPERM', 'EROFS'].includes(code)) throw error;
+    }
+  }
+  const device = FileDevice.open(image, { readOnly: true, ...pick(part) });
+  if (!options.readOnly) tell('may not be written: mounting read-only');
+  return device;
+}
+
+/** By number, label or UUID. */
+function findPartition(image: string, wanted: string): Part {
+  const whole = FileDevice.open(image, { readOnly: true, noLock: true });
+  try {
+    const partitions = readPartitions(whole);
+    const found = partitions.find(
+      ({ number, label, uuid }) =>
+        String(number) === wanted || (label !== '' && label === wanted) || uuid === wanted.toLowerCase(),
+    );
+    if (found === undefined) {
+      const known =
+        partitions.length === 0 ? 'no partition table' : `the partitions ${partitions.map(name).join(', ')}`;
+      throw new CommandError(`${image}: part=${wanted}: there is no such partition; it has ${known}`);
+    }
+    return { offsetBytes: found.startBytes, sizeLimitBytes: found.sizeBytes };
+  } finally {
+    whole.close();
+  }
+}
+
+const name = ({ number, label }: Partition) => (label === '' ? String(number) : `${number} (${label})`);
+
+function withSideFile(below: FileDevice, path: string): BlockDevice {
+  const bytes = SideFileDevice.fileBytes(below.sizeBytes);
+  // Sparse: it takes the space of what is written, and has its length from the start.
+  const fd = openSync(path, 'a+');
+  try {
+    ftruncateSync(fd, bytes);
+  } finally {
+    closeSync(fd);
+  }
+  const side = FileDevice.open(path);
+  try {
+    const start = new Uint8Array(Math.min(IDENTITY_BYTES, below.sizeBytes));
+    below.read(0, start);
+    return SideFileDevice.open(below, side, createHash('sha256').update(start).digest());
+  } catch (error) {
+    side.close();
+    throw error;
+  }
+}

@@ -1,0 +1,29 @@
+/** What a mount may want otherwise than the image says (ext4's mount options that change what is stored). */
+import { EXT4_DEFM_BSDGROUPS, EXT4_DEFM_JMODE, EXT4_DEFM_JMODE_DATA } from './format/superblock.js';
+import type { Geometry } from './volume.js';
+
+export interface MountPolicy {
+  /** data=journal: the data of every file goes through the log. */
+  readonly journalsData: boolean;
+  /** grpid: a new file gets the group of its directory, whether that is setgid or not. */
+  readonly groupOfDirectory: boolean;
+  /** Who else but root may use the reserved blocks; group 0 is nobody. */
+  readonly resuid: number;
+  readonly resgid: number;
+  /** max_dir_size_kb: a directory does not grow beyond this. */
+  readonly maxDirectoryBytes: number;
+}
+
+/** The policy of a mount: what it asks for, or what the superblock says. */
+export function policyOf(geometry: Geometry, asked: Partial<MountPolicy> = {}): MountPolicy {
+  const { defaultMountOpts, defaultResuid, defaultResgid } = geometry;
+  return {
+    // Without a log there is nothing for data to go through.
+    journalsData:
+      geometry.hasJournal && (asked.journalsData ?? (defaultMountOpts & EXT4_DEFM_JMODE) === EXT4_DEFM_JMODE_DATA),
+    groupOfDirectory: asked.groupOfDirectory ?? (defaultMountOpts & EXT4_DEFM_BSDGROUPS) !== 0,
+    resuid: asked.resuid ?? defaultResuid,
+    resgid: asked.resgid ?? defaultResgid,
+    maxDirectoryBytes: asked.maxDirectoryBytes ?? Number.POSITIVE_INFINITY,
+  };
+}

@@ -1,0 +1,315 @@
+/** Mount options that change what a mount does, each shown by what it does. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  statfsSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import { fsckFile, makeImageFile, run } from '../support/mke2fs.js';
+import { EXT4D, isMounted, Mount, requireOrSkip, whyNoFuse, withMount, withMountpoint } from '../support/server.js';
+
+const codeOf = (work: () => unknown): string => {
+  try {
+    work();
+    return 'done';
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? String(error);
+  }
+};
+
+/** A mount of a fresh image with these options. */
+function mounted(
+  options: string,
+  use: (at: (path: string) => string, image: string) => void | Promise<void>,
+  mkfs: string[] = [],
+): Promise<void> {
+  return withMountpoint(async (scratch, mountpoint) => {
+    const image = join(scratch, 'image');
+    makeImageFile(image, 32, mkfs);
+    await withMount(image, mountpoint, options.replaceAll('@', scratch), () =>
+      use((path) => join(mountpoint, path), image),
+    );
+    const { code, output } = fsckFile(image);
+    assert.equal(code, 0, output);
+  });
+}
+
+describe('the mount option', function () {
+  this.timeout(60_000);
+  before(function () {
+    requireOrSkip(this as unknown as Mocha.Context, whyNoFuse());
+  });
+  const asRoot = process.getuid?.() === 0;
+
+  it('grpid: new files get the group of their directory', function () {
+    requireOrSkip(this, asRoot ? null : 'owners are for root');
+    return mounted('grpid', (at) => {
+      mkdirSync(at('d'));
+      chownSync(at('d'), 0, 777);
+      writeFileSync(at('d/file'), '');
+      mkdirSync(at('d/e'));
+      assert.equal(statSync(at('d/file')).gid, 777);
+      assert.equal(statSync(at('d/e')).gid, 777);
+      assert.equal(statSync(at('d/e')).mode & 0o2000, 0);
+    });
+  });
+
+  it('nogrpid wins over a superblock that asks for grpid', function () {
+    requireOrSkip(this, asRoot ? null : 'owners are for root');
+    return withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 32);
+      run('tune2fs', ['-o', 'bsdgroups', image]);
+      for (const [options, gid] of [
+        ['', 777],
+        ['nogrpid', 0],
+      ] as const) {
+        await withMount(image, mountpoint, options, () => {
+          const directory = join(mountpoint, `d${gid}`);
+          mkdirSync(directory);
+          chownSync(directory, 0, 777);
+          writeFileSync(join(directory, 'file'), '');
+          assert.equal(statSync(join(directory, 'file')).gid, gid);
+        });
+      }
+    });
+  });
+
+  it('minixdf: df counts metadata as part of the disk', async () => {
+    let plain = 0;
+    await mounted('', (at) => {
+      plain = statfsSync(at('')).blocks;
+    });
+    await mounted('minixdf', (at) => {
+      const { blocks } = statfsSync(at(''));
+      assert.equal(blocks, (32 << 20) / 4096);
+      assert.ok(blocks > plain);
+    });
+  });
+
+  it('max_dir_size_kb: a directory does not grow beyond that', () =>
+    mounted('max_dir_size_kb=16', (at) => {
+      mkdirSync(at('d'));
+      const codes = Array.from({ length: 400 }, (_, i) =>
+        codeOf(() => writeFileSync(at(`d/${String(i).padStart(100, 'n')}`), '')),
+      );
+      assert.equal(codes[0], 'done');
+      assert.equal(codes[399], 'ENOSPC');
+      assert.ok(statSync(at('d')).size <= 16384);
+    }));
+
+  it('nouser_xattr: there are no user attributes', () =>
+    mounted('nouser_xattr', (at) => {
+      writeFileSync(at('file'), '');
+      assert.match(run('setfattr', ['-n', 'user.x', '-v', 'y', at('file')]).output, /not supported/);
+      if (asRoot) assert.equal(run('setfattr', ['-n', 'trusted.x', '-v', 'y', at('file')]).output, '');
+    }));
+
+  it('dirsync: a new name is in the image when it is answered', () =>
+    mounted('dirsync,commit=600', async (at, image) => {
+      mkdirSync(at('new'));
+      const copy = `${image}-copy`;
+      run('cp', [image, copy]);
+      run(EXT4D, ['replay', copy]);
+      assert.match(run('debugfs', ['-R', 'ls /', copy]).output, /new/);
+    }));
+
+  it('abort: nothing can be changed', () =>
+    mounted('abort', (at) => {
+      assert.equal(
+        codeOf(() => writeFileSync(at('file'), '')),
+        'EROFS',
+      );
+      assert.ok(existsSync(at('lost+found')));
+    }));
+
+  it('lockfile: it is there while the image is mounted, and must not be there before', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      const lock = join(scratch, 'lock');
+      makeImageFile(image, 32);
+      const options = `lockfile=${lock}`;
+      await withMount(image, mountpoint, options, () => assert.ok(existsSync(lock)));
+      assert.ok(!existsSync(lock));
+      writeFileSync(lock, '');
+      const refused = run(EXT4D, ['mount', '-o', options, image, mountpoint]);
+      assert.equal(refused.code, 32);
+      assert.match(refused.output, /there already/);
+    }));
+
+  it('uid=, gid=: everything is shown as theirs, and what they make belongs to the owner of the directory', function () {
+    requireOrSkip(this, asRoot ? null : 'owners are for root');
+    return mounted('uid=1234,gid=567', (at, image) => {
+      assert.equal(statSync(at('')).uid, 1234);
+      mkdirSync(at('d'));
+      writeFileSync(at('d/file'), 'x');
+      assert.equal(statSync(at('d/file')).uid, 1234);
+      assert.equal(statSync(at('d/file')).gid, 567);
+      assert.equal(
+        codeOf(() => chownSync(at('d/file'), 99, 567)),
+        'EPERM',
+      );
+      assert.equal(run('sync', [at('d/file'), at('d')]).output, '');
+      const copy = `${image}-copy`;
+      run('cp', [image, copy]);
+      run(EXT4D, ['replay', copy]);
+      assert.match(run('debugfs', ['-R', 'stat /d/file', copy]).output, /User:\s+0\s+Group:\s+0/);
+    });
+  });
+
+  it('uidmap=, gidmap=: ids are shifted both ways, and others are nobody', function () {
+    requireOrSkip(this, asRoot ? null : 'owners are for root');
+    return withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 32);
+      const at = (path: string) => join(mountpoint, path);
+      await withMount(image, mountpoint, '', () => {
+        for (const uid of [0, 5, 5000]) {
+          writeFileSync(at(`of${uid}`), '');
+          chownSync(at(`of${uid}`), uid, uid);
+        }
+      });
+      await withMount(
+        image,
+        mountpoint,
+        'uidmap=0:100000:1000,gidmap=0:100000:1000,uidmap=2000:0:1,gidmap=2000:0:1',
+        () => {
+          assert.equal(statSync(at('of0')).uid, 100_000);
+          assert.equal(statSync(at('of5')).gid, 100_005);
+          assert.equal(statSync(at('of5000')).uid, 65_534);
+          chownSync(at('of5'), 100_007, 100_008);
+          assert.equal(
+            codeOf(() => chownSync(at('of5'), 7, 7)),
+            'EOVERFLOW',
+          );
+          writeFileSync(at('new'), '');
+        },
+      );
+      await withMount(image, mountpoint, '', () => {
+        assert.equal(statSync(at('of5')).uid, 7);
+        assert.equal(statSync(at('of5')).gid, 8);
+        assert.equal(statSync(at('new')).uid, 2000);
+      });
+    });
+  });
+
+  it('fakeroot: an ordinary user acts as root does', function () {
+    requireOrSkip(this, asRoot ? null : 'needs root to become an ordinary user');
+    return mounted('fakeroot,allow_other', (at) => {
+      writeFileSync(at('secret'), 'secret', { mode: 0o600 });
+      chmodSync(dirname(at('')), 0o755);
+      const as = (...command: string[]) =>
+        run('setpriv', ['--reuid=1234', '--regid=1234', '--clear-groups', ...command]);
+      assert.equal(as('cat', at('secret')).output, 'secret');
+      assert.equal(as('sh', '-c', `echo more > ${at('theirs')}`).output, '');
+      assert.match(run('findmnt', ['-no', 'OPTIONS', at('')]).output, /nosuid,nodev/);
+    });
+  });
+
+  it('overlay: what is written goes to a side file, is there at the next mount, and the image stays as it was', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 64);
+      const at = (path: string) => join(mountpoint, path);
+      await withMount(image, mountpoint, '', () => writeFileSync(at('below'), 'below'));
+      const before = readFileSync(image);
+      const options = `overlay=${join(scratch, 'side')}`;
+      const large = Buffer.alloc(5_000_001, 'overlay ');
+      await withMount(image, mountpoint, options, () => {
+        assert.equal(readFileSync(at('below'), 'utf8'), 'below');
+        writeFileSync(at('below'), 'changed');
+        writeFileSync(at('large'), large);
+      });
+      assert.ok(readFileSync(image).equals(before), 'the image is untouched');
+      assert.ok(statSync(join(scratch, 'side')).blocks * 512 < 24 << 20, 'the side file is sparse');
+      const mount = await Mount.start(image, mountpoint, options);
+      try {
+        assert.equal(readFileSync(at('below'), 'utf8'), 'changed');
+        assert.ok(readFileSync(at('large')).equals(large));
+        writeFileSync(at('synced'), 'synced');
+        assert.equal(run('sync', [at('synced'), at('')]).output, '');
+        await mount.kill();
+      } finally {
+        mount.cleanUp();
+      }
+      await withMount(image, mountpoint, options, () => assert.equal(readFileSync(at('synced'), 'utf8'), 'synced'));
+      assert.ok(readFileSync(image).equals(before), 'the image is still untouched');
+      // Another image, as long, is not what the side file belongs to.
+      makeImageFile(image, 64);
+      const refused = run(EXT4D, ['mount', '-o', options, image, mountpoint]);
+      assert.equal(refused.code, 32, refused.output);
+      assert.match(refused.output, /belongs to another image/);
+    }));
+
+  for (const { table, script } of [
+    { table: 'GPT', script: 'label: gpt\nsize=8MiB, name=boot\nsize=40MiB, name=root\n' },
+    {
+      table: 'MBR with logical partitions',
+      script: 'label: dos\n1 : size=4MiB\n2 : size=60MiB, type=5\n5 : size=8MiB\n6 : size=40MiB\n',
+    },
+  ]) {
+    it(`part=: a partition of a disk image, in a ${table}`, function () {
+      requireOrSkip(this, existsSync('/sbin/sfdisk') ? null : 'sfdisk is missing (fdisk)');
+      return withMountpoint(async (scratch, mountpoint) => {
+        const disk = join(scratch, 'disk');
+        writeFileSync(disk, '');
+        truncateSync(disk, 80 << 20);
+        const made = run('sh', ['-c', `printf '${script.replaceAll('\n', '\\n')}' | /sbin/sfdisk -q ${disk}`]);
+        assert.equal(made.code, 0, made.output);
+        const image = join(scratch, 'image');
+        makeImageFile(image, 40);
+        const number = table === 'GPT' ? 2 : 6;
+        const { partitiontable } = JSON.parse(run('/sbin/sfdisk', ['-J', disk]).output);
+        const { start } = partitiontable.partitions.find(({ node }: { node: string }) => node.endsWith(String(number)));
+        run('dd', [`if=${image}`, `of=${disk}`, 'bs=512', `seek=${start}`, 'conv=notrunc', 'status=none']);
+        for (const part of table === 'GPT' ? ['2', 'root'] : ['6']) {
+          await withMount(disk, mountpoint, `part=${part}`, () => writeFileSync(join(mountpoint, part), part));
+        }
+        run('dd', [`if=${disk}`, `of=${image}`, 'bs=512', `skip=${start}`, `count=${(40 << 20) / 512}`, 'status=none']);
+        assert.equal(fsckFile(image).code, 0);
+        assert.match(run('debugfs', ['-R', 'ls /', image]).output, new RegExp(String(number)));
+        const refused = run(EXT4D, ['mount', '-o', 'part=9', disk, mountpoint]);
+        assert.match(refused.output, /no such partition; it has the partitions 1/);
+      });
+    });
+  }
+});
+
+describe('descriptors that a launcher hands over', function () {
+  this.timeout(60_000);
+  before(function () {
+    requireOrSkip(this as unknown as Mocha.Context, whyNoFuse());
+  });
+
+  it('are taken as the image: /dev/fd/N', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 32);
+      const fd = openSync(image, 'r+');
+      const child = spawn(process.execPath, [EXT4D, 'mount', '/dev/fd/7', mountpoint], {
+        stdio: ['ignore', 'inherit', 'inherit', 'ignore', 'ignore', 'ignore', 'ignore', fd],
+      });
+      closeSync(fd);
+      try {
+        assert.equal(await new Promise((done) => child.on('exit', done)), 0);
+        writeFileSync(join(mountpoint, 'file'), 'x');
+      } finally {
+        run('umount', [mountpoint]);
+      }
+      for (let i = 0; i < 100 && isMounted(mountpoint); i++) await wait(50);
+      await wait(500);
+      assert.equal(fsckFile(image).code, 0);
+      assert.match(run('debugfs', ['-R', 'ls /', image]).output, /file/);
+    }));
+});
