@@ -26,6 +26,8 @@ export interface Native {
   pwrite(fd: number, from: Uint8Array, offset: number, length: number, position: number): number;
   fdatasync(fd: number): number;
   closeFile(fd: number): number;
+  /** The range becomes a hole of the file, or is discarded by the block device. */
+  discard(fd: number, position: number, length: number): number;
 
   /** `positions[i]` is where `buffers[i]` goes, -1 a flush; strictly in order. The buffers must not change until done. */
   submitSteps(fd: number, positions: Float64Array, buffers: readonly (Uint8Array | null)[]): JobId;

@@ -112,6 +112,28 @@ Napi::Value Fdatasync(const Napi::CallbackInfo& info) {
   return Answer(info.Env(), FlushData(fd));
 }
 
+// discard(fd, position, length): a hole in a file, BLKDISCARD of a block device
+Napi::Value Discard(const Napi::CallbackInfo& info) {
+  int fd;
+  double position;
+  double length;
+  if (!FdArg(info, 0, &fd) || !IntegerArg(info, 1, 0, kMaxSafeInteger, &position) ||
+      !IntegerArg(info, 2, 1, kMaxSafeInteger, &length)) {
+    return info.Env().Undefined();
+  }
+  struct stat st;
+  if (fstat(fd, &st) != 0) return Answer(info.Env(), -errno);
+  int result;
+  if (S_ISBLK(st.st_mode)) {
+    uint64_t range[2] = {static_cast<uint64_t>(position), static_cast<uint64_t>(length)};
+    result = ioctl(fd, BLKDISCARD, range);
+  } else {
+    result = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(position),
+                       static_cast<off_t>(length));
+  }
+  return Answer(info.Env(), result != 0 ? -errno : 0);
+}
+
 // closeFile(fd)
 Napi::Value CloseFile(const Napi::CallbackInfo& info) {
   int fd;
@@ -130,6 +152,7 @@ void RegisterFiles(Napi::Env env, Napi::Object exports) {
   exports.Set("pread", Napi::Function::New<Pread>(env, "pread"));
   exports.Set("pwrite", Napi::Function::New<Pwrite>(env, "pwrite"));
   exports.Set("fdatasync", Napi::Function::New<Fdatasync>(env, "fdatasync"));
+  exports.Set("discard", Napi::Function::New<Discard>(env, "discard"));
   exports.Set("closeFile", Napi::Function::New<CloseFile>(env, "closeFile"));
 }
 

@@ -25,6 +25,8 @@ export interface BlockDevice {
   write(offsetBytes: number, from: Uint8Array): void;
   /** Returns once every write completed before the call is durable. */
   flush(): void;
+  /** The content of the range no longer matters; it may become zeroes. Throws FsError. Devices that cannot do without. */
+  discard?(offsetBytes: number, lengthBytes: number): void;
   /** Starts `steps` in the background. A failed step ends the job; `whenDone` runs once, on this thread, never inside submit(). */
   submit(steps: readonly IoStep[], whenDone: (error: FsError | null) => void): IoJob;
   close(): void;

@@ -1,5 +1,5 @@
 /** A device in an image file or a block device node, through the native addon. */
-import { FsError } from '../errors.js';
+import { Errno, FsError } from '../errors.js';
 import { awaitJob, errorOf, type Native, requireNative, whenJobDone } from '../native.js';
 import type { BlockDevice, IoJob, IoStep } from './device.js';
 
@@ -24,6 +24,7 @@ export class FileDevice implements BlockDevice {
   readonly isBlockDevice: boolean;
   private readonly native: Native;
   private open = true;
+  private discards = true;
 
   private constructor(native: Native, path: string, fd: number, options: FileDeviceOptions) {
     this.native = native;
@@ -77,6 +78,16 @@ export class FileDevice implements BlockDevice {
     if (this.readOnly) return;
     const result = this.native.fdatasync(this.fd);
     if (result < 0) throw this.failed(result, 'flush', 0);
+  }
+
+  /** Punches a hole into an image file. A device or a filesystem that cannot is asked in vain, and only once. */
+  discard(offsetBytes: number, lengthBytes: number): void {
+    if (!this.discards) return;
+    this.check(offsetBytes, lengthBytes);
+    this.checkWritable();
+    const result = this.native.discard(this.fd, this.baseOffset + offsetBytes, lengthBytes);
+    if (result === -Errno.EOPNOTSUPP) this.discards = false;
+    else if (result < 0) throw this.failed(result, 'discard', offsetBytes);
   }
 
   submit(steps: readonly IoStep[], whenDone: (error: FsError | null) => void): IoJob {

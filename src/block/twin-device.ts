@@ -39,6 +39,10 @@ export class TwinDevice implements BlockDevice {
     this.journal.flush();
   }
 
+  discard(offsetBytes: number, lengthBytes: number): void {
+    this.filesystem.discard?.(offsetBytes, lengthBytes);
+  }
+
   submit(steps: readonly IoStep[], whenDone: (error: FsError | null) => void): IoJob {
     return new TwinJob(this.portions(steps), whenDone);
   }

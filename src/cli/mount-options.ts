@@ -112,6 +112,8 @@ const PLAIN: Record<string, Apply> = {
   bsdgroups: policy('groupOfDirectory', true),
   nogrpid: policy('groupOfDirectory', false),
   sysvgroups: policy('groupOfDirectory', false),
+  discard: policy('discards', true),
+  nodiscard: policy('discards', false),
   minixdf: set('countMetadata', true),
   bsddf: set('countMetadata', false),
   user_xattr: set('userXattr', true),

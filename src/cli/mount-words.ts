@@ -15,7 +15,7 @@ export const IGNORED: ReadonlySet<string> = new Set([
   // ext4: defaults, or hints to an allocator and a log that work differently
   ...'delalloc nodelalloc barrier nobarrier journal_checksum nojournal_checksum journal_async_commit'.split(' '),
   ...'journal_ioprio min_batch_time max_batch_time auto_da_alloc noauto_da_alloc init_itable noinit_itable'.split(' '),
-  ...'discard nodiscard block_validity noblock_validity dioread_lock dioread_nolock nodioread_nolock stripe'.split(' '),
+  ...'block_validity noblock_validity dioread_lock dioread_nolock nodioread_nolock stripe'.split(' '),
   ...'inode_readahead_blks prefetch_block_bitmaps no_prefetch_block_bitmaps mb_optimize_scan'.split(' '),
   ...'debug warn_on_error nowarn_on_error nombcache no_mbcache'.split(' '),
   ...'noquota quota usrquota grpquota prjquota jqfmt usrjquota grpjquota buffered_iomap nobuffered_iomap'.split(' '),

@@ -252,7 +252,21 @@ function freeInGroup(
     state.release(group, bit, count);
   };
   handle.onRollback(giveBack);
-  handle.onCommit(giveBack);
+  handle.onCommit(() => {
+    // Nobody uses them before they are given back.
+    if (vol.policy.discards) discardQuietly(vol, vol.geometry.groupFirstBlock(group) + bit, count);
+    giveBack();
+  });
+}
+
+/** A hint: what the device makes of it is its own business. */
+function discardQuietly(vol: Volume, start: number, count: number): void {
+  const { blockSize } = vol.geometry;
+  try {
+    vol.device.discard?.(start * blockSize, count * blockSize);
+  } catch (error) {
+    if (!(error instanceof FsError)) throw error;
+  }
 }
 
 /** The file no longer grows: what was kept for it is free for all. */

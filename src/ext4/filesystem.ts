@@ -11,6 +11,7 @@ import { fallocate, seekDataHole } from './fallocate.js';
 import { readData } from './file-data.js';
 import { EXT4_ERRORS_CONTINUE, EXT4_ERRORS_PANIC, EXT4_ERRORS_RO, SUPERBLOCK } from './format/superblock.js';
 import { type Ino, Inode } from './inode.js';
+import * as inodeFlags from './inode-flags.js';
 import * as iomap from './iomap.js';
 import { writeJournaled } from './journaled-data.js';
 import type { MountPolicy } from './mount-policy.js';
@@ -20,8 +21,10 @@ import { type AtimePolicy, type AttributeChanges, setattr, touchAtime } from './
 import { recordError } from './superblock-io.js';
 import { readlink } from './symlink.js';
 import { totals } from './totals.js';
+import { trimFree } from './trim.js';
 import { truncateTo } from './truncate.js';
 import type { Environment, Timestamp, Volume } from './volume.js';
+import { getLabel, setLabel } from './volume-label.js';
 import * as xattr from './xattr.js';
 
 export type ErrorsPolicy = 'continue' | 'remount-ro' | 'panic';
@@ -322,14 +325,42 @@ export class Filesystem {
     return whenSpaceReturns(this.volume, tell);
   }
 
+  // Flags, project, generation, label
+
+  getFlags(ino: Ino): number {
+    return inodeFlags.getFlags(this.volume, ino);
+  }
+  setFlags(ino: Ino, flags: number, caller: inodeFlags.Caller): void {
+    inodeFlags.setFlags(this.writable(), ino, flags, caller);
+  }
+  getProject(ino: Ino): number {
+    return inodeFlags.getProject(this.volume, ino);
+  }
+  setProject(ino: Ino, projectId: number, caller: inodeFlags.Caller): void {
+    inodeFlags.setProject(this.writable(), ino, projectId, caller);
+  }
+  setGeneration(ino: Ino, generation: number, caller: inodeFlags.Caller): void {
+    inodeFlags.setGeneration(this.writable(), ino, generation, caller);
+  }
+  getLabel(): Uint8Array {
+    return getLabel(this.volume);
+  }
+  setLabel(label: Uint8Array): void {
+    setLabel(this.writable(), label);
+  }
+  /** FITRIM: returns the bytes discarded. */
+  trim(startBytes: number, lengthBytes: number, minimumBytes: number): number {
+    return trimFree(this.writable(), startBytes, lengthBytes, minimumBytes);
+  }
+
   // Data that goes through the log
 
   /** True if writes of this inode must go to {@link writeJournaled}: iomapBegin refuses them. */
   journalsData(ino: Ino): boolean {
     return Inode.get(this.volume, ino).journalsData;
   }
-  writeJournaled(ino: Ino, posBytes: number, bytes: Uint8Array, flags: number): void {
-    writeJournaled(this.writable(), ino, posBytes, bytes, flags);
+  writeJournaled(ino: Ino, posBytes: number, bytes: Uint8Array, opflags: number, flags: number): void {
+    writeJournaled(this.writable(), ino, posBytes, bytes, opflags, flags);
   }
   /** Fills `into` with the data from `posBytes` on, wherever it is; zeroes behind it. */
   readData(ino: Ino, posBytes: number, into: Uint8Array): void {
@@ -384,6 +415,11 @@ export class Filesystem {
     if (this.errors !== 'panic' || this.panic === undefined) return;
     this.log('errors=panic: the server ends; the log will be replayed at the next mount');
     this.panic();
+  }
+
+  /** EXT4_IOC_SHUTDOWN: as if the power had gone. Nothing more is written; the next mount replays what was committed. */
+  shutDown(): void {
+    this.volume.journal.stop(new FsError('EIO', 'the filesystem was shut down'));
   }
 
   /** A bug or a dead device: nothing more is written, the log holds what was acknowledged. */

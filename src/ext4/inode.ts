@@ -239,6 +239,10 @@ export class Inode {
     if (this.vol.geometry.inodeSize <= GOOD_OLD_INODE_SIZE) return 0;
     return INODE.i_extra_isize.get(this.block.view, this.base);
   }
+  /** i_projid; 0 where the inode has no room for it. */
+  get projectId(): number {
+    return this.fits(INODE.i_projid) ? INODE.i_projid.get(this.block.view, this.base) : 0;
+  }
   /** ext4_should_journal_data: the content of its blocks goes through the log, as that of anything but a file does. */
   get journalsData(): boolean {
     return !this.isRegular || this.vol.policy.journalsData || this.hasFlag(EXT4_JOURNAL_DATA_FL);

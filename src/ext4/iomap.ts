@@ -14,7 +14,7 @@ import { zeroBeforeGrowth } from './eof-tail.js';
 import { EXTENT_CREDITS } from './extent-edit.js';
 import { convertUnwritten, insertExtent } from './extent-insert.js';
 import { EXT_MAX_BLOCKS } from './format/extent.js';
-import { EXT4_APPEND_FL, EXT4_IMMUTABLE_FL } from './format/inode.js';
+import { EXT4_IMMUTABLE_FL } from './format/inode.js';
 import { type Ino, Inode } from './inode.js';
 import { breakPromises, hasPromises, KEEP_CREDITS, keepPromises, promise, promisedAt } from './promised-blocks.js';
 import { allowFileSize } from './superblock-io.js';
@@ -88,7 +88,7 @@ export function begin(vol: Volume, ino: Ino, posBytes: number, countBytes: numbe
   const lblk = Math.floor(posBytes / blockSize);
   const writing = (opflags & OP_ANY_WRITE) !== 0 && (opflags & OP_REPORT) === 0;
   if (writing) {
-    checkWritable(inode, posBytes);
+    checkWritable(inode, opflags);
     if (inode.journalsData) throw new FsError('EOPNOTSUPP', `the data of inode ${ino} goes through the log`);
   }
   const mapping = mapBlock(inode, lblk);
@@ -206,12 +206,14 @@ function mapWritten(inode: Inode, posBytes: number, writtenBytes: number, pblk: 
   return Math.max(size, end);
 }
 
-/** Throws FsError EROFS, EPERM for a write at `posBytes`. */
-export function checkWritable(inode: Inode, posBytes: number): void {
+/**
+ * Throws FsError EROFS, and EPERM for an immutable file; not for write-back, whose data was written before it became so.
+ * That an append-only file is opened for appending only is for whoever opens it to see to.
+ */
+export function checkWritable(inode: Inode, opflags: number): void {
   if (inode.vol.readOnly) throw new FsError('EROFS');
-  if (inode.hasFlag(EXT4_IMMUTABLE_FL)) throw new FsError('EPERM', `inode ${inode.ino} is immutable`);
-  if (inode.hasFlag(EXT4_APPEND_FL) && posBytes < inode.sizeBytes)
-    throw new FsError('EPERM', `inode ${inode.ino} is append-only`);
+  if ((opflags & OP_WRITEBACK) === 0 && inode.hasFlag(EXT4_IMMUTABLE_FL))
+    throw new FsError('EPERM', `inode ${inode.ino} is immutable`);
 }
 
 /** i_size rises to `end` if that is more; what lies between has been zeroed. */

@@ -21,11 +21,18 @@ const BLOCKS_PER_HANDLE = 32;
 const WRITE_CREDITS = BLOCKS_PER_HANDLE + 2 * EXTENT_CREDITS + TABLE_CREDITS + 8;
 
 /**
- * Writes `bytes` at `posBytes`, in one handle for every BLOCKS_PER_HANDLE blocks. `flags` as for ioend. Throws FsError
+ * Writes `bytes` at `posBytes`, in one handle for every BLOCKS_PER_HANDLE blocks; `opflags` as for begin, `flags` as for ioend. Throws FsError
  * (EFBIG, ENOSPC, EPERM, EROFS), after which a part may have been written.
  */
-export function writeJournaled(vol: Volume, ino: Ino, posBytes: number, bytes: Uint8Array, flags: number): void {
-  checkWritable(Inode.get(vol, ino), posBytes);
+export function writeJournaled(
+  vol: Volume,
+  ino: Ino,
+  posBytes: number,
+  bytes: Uint8Array,
+  opflags: number,
+  flags: number,
+): void {
+  checkWritable(Inode.get(vol, ino), opflags);
   if (posBytes + bytes.length > maxFileBytes(Inode.get(vol, ino))) throw new FsError('EFBIG');
   for (let done = 0; done < bytes.length; ) {
     done += vol.journal.run(WRITE_CREDITS, (handle) => {

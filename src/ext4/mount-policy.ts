@@ -1,5 +1,5 @@
 /** What a mount may want otherwise than the image says (ext4's mount options that change what is stored). */
-import { EXT4_DEFM_BSDGROUPS, EXT4_DEFM_JMODE, EXT4_DEFM_JMODE_DATA } from './format/superblock.js';
+import { EXT4_DEFM_BSDGROUPS, EXT4_DEFM_DISCARD, EXT4_DEFM_JMODE, EXT4_DEFM_JMODE_DATA } from './format/superblock.js';
 import type { Geometry } from './volume.js';
 
 export interface MountPolicy {
@@ -7,6 +7,8 @@ export interface MountPolicy {
   readonly journalsData: boolean;
   /** grpid: a new file gets the group of its directory, whether that is setgid or not. */
   readonly groupOfDirectory: boolean;
+  /** Freed blocks are discarded once that is durable. */
+  readonly discards: boolean;
   /** Who else but root may use the reserved blocks; group 0 is nobody. */
   readonly resuid: number;
   readonly resgid: number;
@@ -22,6 +24,7 @@ export function policyOf(geometry: Geometry, asked: Partial<MountPolicy> = {}): 
     journalsData:
       geometry.hasJournal && (asked.journalsData ?? (defaultMountOpts & EXT4_DEFM_JMODE) === EXT4_DEFM_JMODE_DATA),
     groupOfDirectory: asked.groupOfDirectory ?? (defaultMountOpts & EXT4_DEFM_BSDGROUPS) !== 0,
+    discards: asked.discards ?? (defaultMountOpts & EXT4_DEFM_DISCARD) !== 0,
     resuid: asked.resuid ?? defaultResuid,
     resgid: asked.resgid ?? defaultResgid,
     maxDirectoryBytes: asked.maxDirectoryBytes ?? Number.POSITIVE_INFINITY,

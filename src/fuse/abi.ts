@@ -206,6 +206,20 @@ export const LSEEK_IN = layout('fuse_lseek_in', 24, {
   whence: le32(16),
   padding: le32(20),
 });
+export const IOCTL_IN = layout('fuse_ioctl_in', 32, {
+  fh: le64(0),
+  flags: le32(8),
+  cmd: le32(12),
+  arg: le64(16),
+  in_size: le32(24),
+  out_size: le32(28),
+});
+export const IOCTL_OUT = layout('fuse_ioctl_out', 16, {
+  result: le32(0),
+  flags: le32(4),
+  in_iovs: le32(8),
+  out_iovs: le32(12),
+});
 export const LSEEK_OUT = layout('fuse_lseek_out', 8, { offset: le64(0) });
 
 export const DIRENT = layout('fuse_dirent', 24, { ino: le64(0), off: le64(8), namelen: le32(16), type: le32(20) });
@@ -269,6 +283,7 @@ export const FUSE_PARALLEL_DIROPS = 1 << 18;
 export const FUSE_POSIX_ACL = 1 << 20;
 export const FUSE_MAX_PAGES = 1 << 22;
 export const FUSE_CACHE_SYMLINKS = 1 << 23;
+export const FUSE_HAS_IOCTL_DIR = 1 << 11;
 export const FUSE_NO_OPENDIR_SUPPORT = 1 << 24;
 export const FUSE_HANDLE_KILLPRIV_V2 = 1 << 28;
 export const FUSE_SETXATTR_EXT = 1 << 29;

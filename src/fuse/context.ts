@@ -41,6 +41,8 @@ export interface Context {
   log(line: string): void;
   /** A held request has been answered: its buffer may be used again. */
   done(request: Request): void;
+  /** From now on everything fails, as after a pulled plug. */
+  shutDown(): void;
   /** INIT has been answered; DESTROY, or the end of the connection, has come. */
   began(): void;
   destroyed(request: Request): void;

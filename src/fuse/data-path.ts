@@ -9,7 +9,14 @@ import type { BlockDevice } from '../block/device.js';
 import { FileDevice } from '../block/file-device.js';
 import { FsError } from '../errors.js';
 import type { Ino } from '../ext4/inode.js';
-import { IOEND_UPDATE_TIMES, type IomapMapping, OP_WRITE, TYPE_MAPPED, TYPE_UNWRITTEN } from '../ext4/iomap.js';
+import {
+  IOEND_UPDATE_TIMES,
+  type IomapMapping,
+  OP_WRITE,
+  OP_WRITEBACK,
+  TYPE_MAPPED,
+  TYPE_UNWRITTEN,
+} from '../ext4/iomap.js';
 import { errorOf, type Native, whenJobDone } from '../native.js';
 import { FUSE_WRITE_CACHE, FUSE_WRITE_KILL_SUIDGID, O_DSYNC, READ_IN, WRITE_IN } from './abi.js';
 import type { Context } from './context.js';
@@ -161,7 +168,13 @@ export class DataPath {
     }
     if (fs.journalsData(ino)) {
       const from = ARGS + WRITE_IN.SIZE;
-      fs.writeJournaled(ino, offset, request.bytes.subarray(from, from + asked), this.ioendFlags(context));
+      fs.writeJournaled(
+        ino,
+        offset,
+        request.bytes.subarray(from, from + asked),
+        opFlags(request),
+        this.ioendFlags(context),
+      );
       this.answer(context, request, ino, asked);
       return;
     }
@@ -174,7 +187,7 @@ export class DataPath {
       context.retryWhenDrained(request, ino);
       return;
     }
-    const plan = this.mapForWriting(context, ino, offset, end);
+    const plan = this.mapForWriting(context, ino, offset, end, opFlags(request));
     if (plan.failure !== null && context.retryWithMoreSpace(request, plan.failure)) return;
     if (edges) this.zeroEdges(plan, offset);
     const large = this.deviceFd >= 0 && plan.bytes > SYNC_WRITE_BYTES && !alone;
@@ -202,14 +215,14 @@ export class DataPath {
   }
 
   /** Where the bytes go. Space that runs out in the middle leaves a shorter plan with the reason. */
-  private mapForWriting(context: Context, ino: Ino, offset: number, end: number): WritePlan {
+  private mapForWriting(context: Context, ino: Ino, offset: number, end: number, opflags: number): WritePlan {
     const pieces: Piece[] = [];
     let failure: FsError | null = null;
     let pos = offset;
     while (pos < end) {
       let mapping: IomapMapping;
       try {
-        mapping = context.fs.iomapBegin(ino, pos, end - pos, OP_WRITE);
+        mapping = context.fs.iomapBegin(ino, pos, end - pos, opflags);
       } catch (error) {
         if (pieces.length === 0 || !(error instanceof FsError)) throw error;
         failure = error;
@@ -298,6 +311,11 @@ export class DataPath {
       else context.fail(waiting, failure);
     });
   }
+}
+
+/** The kernel's page cache writes back what programs were allowed to write earlier. */
+function opFlags({ view }: Request): number {
+  return (WRITE_IN.write_flags.get(view, ARGS) & FUSE_WRITE_CACHE) !== 0 ? OP_WRITEBACK : OP_WRITE;
 }
 
 export function read(context: Context, request: Request): void {

@@ -7,6 +7,7 @@ import { OPCODE_LIMIT, Opcode, opcodeName } from './opcodes.js';
 import { opendir, readdir, readdirplus, releasedir } from './operations-dir.js';
 import { fallocate, fsync, lseek, open, release, syncfs } from './operations-file.js';
 import { batchForget, forget, getattr, readlink, setattr, statx } from './operations-inode.js';
+import { ioctl } from './operations-ioctl.js';
 import {
   create,
   link,
@@ -31,9 +32,20 @@ export interface Entry {
   readonly mutates: boolean;
   /** It changes names in directories: with dirsync it is answered when that is durable. */
   readonly names: boolean;
+  /** The kernel gives something back: that works even after a shutdown. */
+  readonly lettingGo: boolean;
   /** The kernel expects no answer, not even an error. */
   readonly silent: boolean;
 }
+
+const LETTING_GO: ReadonlySet<number> = new Set([
+  Opcode.FORGET,
+  Opcode.BATCH_FORGET,
+  Opcode.INTERRUPT,
+  Opcode.RELEASE,
+  Opcode.RELEASEDIR,
+  Opcode.DESTROY,
+]);
 
 const table: (Entry | undefined)[] = new Array(OPCODE_LIMIT).fill(undefined);
 
@@ -43,6 +55,7 @@ function on(opcode: number, run: Operation, kind: 'reads' | 'mutates' | 'names' 
     run,
     mutates: kind === 'mutates' || kind === 'names',
     names: kind === 'names',
+    lettingGo: LETTING_GO.has(opcode),
     silent: kind === 'silent',
   };
 }
@@ -97,7 +110,7 @@ on(Opcode.NOTIFY_REPLY, () => {}, 'silent');
 on(Opcode.ACCESS, refuse(Errno.ENOSYS), 'reads');
 // There is nothing to do when a descriptor closes: told so once, the kernel stops asking.
 on(Opcode.FLUSH, refuse(Errno.ENOSYS), 'reads');
-on(Opcode.IOCTL, refuse(Errno.ENOTTY), 'reads');
+on(Opcode.IOCTL, ioctl, 'mutates');
 
 export function entryOf(opcode: number): Entry | undefined {
   return opcode < OPCODE_LIMIT ? table[opcode] : undefined;

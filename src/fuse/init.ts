@@ -10,6 +10,7 @@ import {
   FUSE_DO_READDIRPLUS,
   FUSE_DONT_MASK,
   FUSE_HANDLE_KILLPRIV_V2,
+  FUSE_HAS_IOCTL_DIR,
   FUSE_INIT_EXT,
   FUSE_KERNEL_MINOR_VERSION,
   FUSE_KERNEL_VERSION,
@@ -69,6 +70,7 @@ function wantedFlags(settings: SessionSettings): number {
     // Otherwise the kernel asks for security.capability before every single write.
     FUSE_HANDLE_KILLPRIV_V2 |
     FUSE_SETXATTR_EXT |
+    FUSE_HAS_IOCTL_DIR |
     FUSE_INIT_EXT;
   if (settings.writeback) flags |= FUSE_WRITEBACK_CACHE;
   // Default ACLs replace the umask: it must reach us unapplied.

@@ -70,6 +70,7 @@ export class Session implements Context {
   private throttled: Request[] = [];
   private readyAsked = false;
   private connected = true;
+  private isShutDown = false;
   private closeBegun = false;
   private closed = false;
   private ended = false;
@@ -169,6 +170,10 @@ export class Session implements Context {
   /** Runs one request; afterwards it has been answered, or is held, or waits as a copy. */
   private handle(request: Request): void {
     const entry = entryOf(request.opcode);
+    if (this.isShutDown && !entry?.lettingGo) {
+      this.reply.status(request, Errno.EIO);
+      return;
+    }
     if (entry === undefined) {
       this.reply.status(request, Errno.ENOSYS);
       return;
@@ -310,6 +315,11 @@ export class Session implements Context {
     NOTIFY_INVAL_INODE_OUT.ino.set(view, OUT_HEADER.SIZE, nodeidOf(ino));
     // offset 0, length 0: all of it. Dirty pages are written back before they go.
     whenJobDone(this.native.notify(this.fuseFd, message, 0, length), () => done());
+  }
+
+  shutDown(): void {
+    this.isShutDown = true;
+    this.fs.shutDown();
   }
 
   began(): void {

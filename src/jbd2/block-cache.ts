@@ -126,6 +126,11 @@ export class BlockCache {
     this.clean.delete(block.nr);
   }
 
+  /** Forgets the clean blocks of one kind: their homes will be written by others. */
+  dropClean(kind: BlockKind): void {
+    for (const [nr, block] of this.clean.entries()) if (block.kind === kind) this.clean.delete(nr);
+  }
+
   /** Forgets clean blocks above the limit. Call between operations only. */
   trim(): void {
     while (this.clean.size > this.limitBlocks) this.clean.pop();

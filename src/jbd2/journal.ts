@@ -261,14 +261,20 @@ export class Journal {
    */
   abort(error: FsError): void {
     if (this.failure !== null) return;
-    this.failure = error;
-    this.disarmTimer();
     try {
       const steps = this.store.noteError(-error.errno);
       if (this.begun) this.writeNow(steps);
     } catch {
       // The device that made us give up need not take this write either; the log itself is what counts.
     }
+    this.stop(error);
+  }
+
+  /** Gives up and leaves no trace of it: as if the power had gone. */
+  stop(error: FsError): void {
+    if (this.failure !== null) return;
+    this.failure = error;
+    this.disarmTimer();
     for (const transaction of [this.running, this.sealed]) {
       if (transaction !== null) for (const tell of transaction.waiters.splice(0)) queueMicrotask(() => tell(error));
     }

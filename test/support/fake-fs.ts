@@ -9,6 +9,7 @@ import {
   IOEND_UPDATE_TIMES,
   type IomapMapping,
   OP_WRITE,
+  OP_WRITEBACK,
   TYPE_HOLE,
   TYPE_MAPPED,
   TYPE_UNWRITTEN,
@@ -250,7 +251,7 @@ export class FakeFs implements Engine {
     const { blockSize } = this;
     const lblk = Math.floor(posBytes / blockSize);
     const last = Math.ceil((posBytes + countBytes) / blockSize);
-    if ((opflags & OP_WRITE) !== 0) {
+    if ((opflags & (OP_WRITE | OP_WRITEBACK)) !== 0) {
       for (let at = lblk; at < last; at++) {
         if (blocks.has(at)) continue;
         if (this.nextBlock >= this.blockCount) {
@@ -328,6 +329,28 @@ export class FakeFs implements Engine {
   needsThrottle(): boolean {
     return this.throttle;
   }
+  getFlags(): number {
+    return 0;
+  }
+
+  getProject(): number {
+    return 0;
+  }
+
+  getLabel(): Uint8Array {
+    return new Uint8Array();
+  }
+
+  trim(): number {
+    return 0;
+  }
+
+  setFlags(): void {}
+  setProject(): void {}
+  setGeneration(): void {}
+  setLabel(): void {}
+  shutDown(): void {}
+
   journalsData(): boolean {
     return false;
   }

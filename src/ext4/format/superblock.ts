@@ -115,7 +115,8 @@ export const EXT4_VALID_FS = 0x0001;
 export const EXT4_ERROR_FS = 0x0002;
 export const EXT4_ORPHAN_FS = 0x0004;
 
-/** s_default_mount_opts: grpid; the bits of the data mode, and data=journal in them. */
+/** s_default_mount_opts: discard; grpid; the bits of the data mode, and data=journal in them. */
+export const EXT4_DEFM_DISCARD = 0x0400;
 export const EXT4_DEFM_BSDGROUPS = 0x0002;
 export const EXT4_DEFM_JMODE = 0x0060;
 export const EXT4_DEFM_JMODE_DATA = 0x0020;

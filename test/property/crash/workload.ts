@@ -432,7 +432,7 @@ export class Workload {
 
   private writeJournaled(node: Node, pos: number, data: Uint8Array): void {
     try {
-      this.fs.writeJournaled(node.ino, pos, data, 0);
+      this.fs.writeJournaled(node.ino, pos, data, OP_WRITE, 0);
     } catch (error) {
       this.model.leaveUndefined(node, pos, pos + data.length);
       this.exact = false;

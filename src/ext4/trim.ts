@@ -1,0 +1,41 @@
+/** Telling the device which blocks are free (FITRIM, and the mount option discard). */
+import { allocatorState } from './alloc-state.js';
+import { type ClearRun, clearRunAt, findClearRun } from './bitmap.js';
+import { isBlockUninit, readBlockBitmap } from './block-bitmap.js';
+import { GroupDescriptor } from './group.js';
+import type { Volume } from './volume.js';
+
+/**
+ * Discards the free runs of at least `minimumBytes` that begin in [startBytes, startBytes + lengthBytes). Blocks freed by a
+ * transaction that has not committed are left alone: a crash gives them back to their files. Groups that were never used
+ * have nothing to discard. Returns how many bytes that was. Throws FsError, CorruptionError.
+ */
+export function trimFree(vol: Volume, startBytes: number, lengthBytes: number, minimumBytes: number): number {
+  const { geometry, device } = vol;
+  const { blockSize } = geometry;
+  const first = Math.max(geometry.firstDataBlock, Math.ceil(startBytes / blockSize));
+  const stop = Math.min(geometry.blocksCount, Math.floor((startBytes + lengthBytes) / blockSize));
+  const minimum = Math.max(1, Math.ceil(minimumBytes / blockSize));
+  const run: ClearRun = { start: 0, length: 0, firstClear: 0 };
+  let trimmed = 0;
+  for (let group = geometry.groupOf(first); group < geometry.groupCount; group++) {
+    const groupStart = geometry.groupFirstBlock(group);
+    if (groupStart >= stop) break;
+    const desc = GroupDescriptor.get(vol, group);
+    if (isBlockUninit(vol, desc)) continue;
+    const { view } = readBlockBitmap(vol, desc);
+    const held = allocatorState(vol).heldIn(group);
+    const end = Math.min(geometry.groupBlocks(group), stop - groupStart);
+    for (let bit = Math.max(0, first - groupStart); bit < end; ) {
+      if (!findClearRun(view, held, bit, end, 1, run)) break;
+      const from = run.start;
+      const length = clearRunAt(view, held, from, end - from);
+      if (length >= minimum) {
+        device.discard?.((groupStart + from) * blockSize, length * blockSize);
+        trimmed += length * blockSize;
+      }
+      bit = from + length;
+    }
+  }
+  return trimmed;
+}

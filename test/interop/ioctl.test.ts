@@ -1,0 +1,249 @@
+/** What chattr, lsattr, fstrim and their relatives ask for through ioctl(2). */
+import assert from 'node:assert/strict';
+import {
+  appendFileSync,
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { fsckFile, makeImageFile, run } from '../support/mke2fs.js';
+import { EXT4D, Mount, requireOrSkip, whyNoFuse, withMount, withMountpoint } from '../support/server.js';
+
+const codeOf = (work: () => unknown): string => {
+  try {
+    work();
+    return 'done';
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? String(error);
+  }
+};
+
+function mounted(
+  options: string,
+  use: (at: (path: string) => string, image: string) => void | Promise<void>,
+  mkfs: string[] = [],
+): Promise<void> {
+  return withMountpoint(async (scratch, mountpoint) => {
+    const image = join(scratch, 'image');
+    makeImageFile(image, 64, mkfs);
+    await withMount(image, mountpoint, options, () => use((path) => join(mountpoint, path), image));
+    const { code, output } = fsckFile(image);
+    assert.equal(code, 0, output);
+  });
+}
+
+const usedBytes = (path: string) => statSync(path).blocks * 512;
+
+describe('ioctl', function () {
+  this.timeout(60_000);
+  before(function () {
+    const asRoot = process.getuid?.() === 0 ? null : 'flags are for root';
+    requireOrSkip(this as unknown as Mocha.Context, whyNoFuse() ?? asRoot);
+  });
+
+  it('chattr sets flags of files and directories, lsattr and the kernel show them', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 32);
+      const at = (path: string) => join(mountpoint, path);
+      const flagsOf = (path: string) =>
+        run('lsattr', ['-d', at(path)])
+          .output.split(' ')[0]
+          .replaceAll('-', '');
+      await withMount(image, mountpoint, '', () => {
+        writeFileSync(at('file'), 'x');
+        mkdirSync(at('d'));
+        assert.equal(run('chattr', ['+dAS', at('file')]).output, '');
+        assert.equal(run('chattr', ['+DT', at('d')]).output, '');
+        assert.equal(run('chattr', ['+i', at('d')]).output, '');
+        assert.equal(flagsOf('file'), 'SdAe');
+        assert.equal(flagsOf('d'), 'DiTe');
+        assert.match(run('chattr', ['-e', at('file')]).output, /not supported/);
+      });
+      assert.equal(run('mount', ['-o', 'loop,ro', image, mountpoint]).output, '');
+      try {
+        assert.equal(flagsOf('file'), 'SdAe');
+        assert.equal(flagsOf('d'), 'DiTe');
+      } finally {
+        run('umount', [mountpoint]);
+      }
+      assert.equal(fsckFile(image).code, 0);
+    }));
+
+  it('an immutable file cannot be changed, an append-only one only appended to', () =>
+    mounted('', (at) => {
+      for (const name of ['fixed', 'log']) writeFileSync(at(name), 'start');
+      mkdirSync(at('d'));
+      run('chattr', ['+i', at('fixed')]);
+      run('chattr', ['+a', at('log')]);
+      run('chattr', ['+a', at('d')]);
+      for (const change of [
+        () => writeFileSync(at('fixed'), 'x'),
+        () => appendFileSync(at('fixed'), 'x'),
+        () => truncateSync(at('fixed'), 0),
+        () => unlinkSync(at('fixed')),
+        () => renameSync(at('fixed'), at('other')),
+        () => linkSync(at('fixed'), at('other')),
+        () => writeFileSync(at('log'), 'x'),
+        () => truncateSync(at('log'), 0),
+        () => unlinkSync(at('log')),
+      ]) {
+        assert.equal(codeOf(change), 'EPERM', change.toString());
+      }
+      appendFileSync(at('log'), ' and more');
+      assert.equal(readFileSync(at('log'), 'utf8'), 'start and more');
+      writeFileSync(at('d/new'), '');
+      assert.equal(
+        codeOf(() => unlinkSync(at('d/new'))),
+        'EPERM',
+      );
+      run('chattr', ['-i', at('fixed')]);
+      run('chattr', ['-R', '-a', at('log'), at('d')]);
+      for (const name of ['fixed', 'log', 'd/new']) unlinkSync(at(name));
+    }));
+
+  it('chattr +j moves the data of a file into the log, and back', () =>
+    mounted('', (at, image) => {
+      const content = Buffer.from('through the log '.repeat(3000));
+      writeFileSync(at('file'), 'ordered');
+      assert.equal(run('sync', [at('file')]).output, '');
+      assert.equal(run('chattr', ['+j', at('file')]).output, '');
+      writeFileSync(at('file'), content);
+      assert.equal(run('sync', [at('file')]).output, '');
+      assert.match(run(EXT4D, ['journal', image]).output, /file data|\/file/);
+      assert.equal(run('chattr', ['-j', at('file')]).output, '');
+      assert.ok(readFileSync(at('file')).equals(content));
+      writeFileSync(at('file'), content.subarray(5));
+      assert.equal(run('chattr', ['+j', at('file')]).output, '');
+      appendFileSync(at('file'), 'end');
+      run('sh', ['-c', 'echo 1 > /proc/sys/vm/drop_caches']);
+      assert.ok(readFileSync(at('file')).equals(Buffer.concat([content.subarray(5), Buffer.from('end')])));
+    }));
+
+  it('only the owner changes flags, and only root those that bind others', () =>
+    mounted('allow_other', (at) => {
+      run('chmod', ['777', at('')]);
+      const scratch = join(at(''), '..');
+      run('chmod', ['755', scratch]);
+      const as = (uid: number, ...command: string[]) =>
+        run('setpriv', [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', ...command]).output;
+      assert.equal(as(1234, 'touch', at('theirs')), '');
+      assert.equal(as(1234, 'chattr', '+d', at('theirs')), '');
+      assert.match(as(1234, 'chattr', '+i', at('theirs')), /not permitted/);
+      assert.match(as(999, 'chattr', '+d', at('theirs')), /not permitted|denied/);
+    }));
+
+  it('the label can be read and set', function () {
+    requireOrSkip(this, run('sh', ['-c', 'command -v xfs_io']).code === 0 ? null : 'xfs_io is missing (xfsprogs)');
+    return withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 32, ['-L', 'before']);
+      await withMount(image, mountpoint, '', () => {
+        assert.match(run('xfs_io', ['-c', 'label', mountpoint]).output, /label = "before"/);
+        assert.match(run('xfs_io', ['-c', 'label -s after', mountpoint]).output, /label = "after"/);
+        assert.match(
+          run('xfs_io', ['-c', 'label -s much-too-long-a-label', mountpoint]).output,
+          /Invalid argument|label/,
+        );
+      });
+      assert.match(run('dumpe2fs', ['-h', image]).output, /volume name:\s+after/);
+      assert.equal(fsckFile(image).code, 0);
+    });
+  });
+
+  it('a shutdown is a pulled plug: nothing more is written, everything fails, what was synced is there again', function () {
+    requireOrSkip(this, run('sh', ['-c', 'command -v xfs_io']).code === 0 ? null : 'xfs_io is missing (xfsprogs)');
+    return withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 32);
+      const mount = await Mount.start(image, mountpoint, 'commit=600');
+      try {
+        writeFileSync(join(mountpoint, 'synced'), 'synced');
+        assert.equal(run('sync', [join(mountpoint, 'synced'), mountpoint]).output, '');
+        writeFileSync(join(mountpoint, 'lost'), 'lost');
+        const before = readFileSync(image);
+        const asked = run('xfs_io', ['-x', '-c', 'shutdown', mountpoint]);
+        assert.equal(asked.code, 0, asked.output);
+        assert.equal(
+          codeOf(() => writeFileSync(join(mountpoint, 'more'), '')),
+          'EIO',
+        );
+        await mount.unmount();
+        assert.ok(readFileSync(image).equals(before), 'nothing was written');
+      } finally {
+        mount.cleanUp();
+      }
+      await withMount(image, mountpoint, '', () => {
+        assert.equal(readFileSync(join(mountpoint, 'synced'), 'utf8'), 'synced');
+        assert.equal(
+          codeOf(() => readFileSync(join(mountpoint, 'lost'))),
+          'ENOENT',
+        );
+      });
+      assert.equal(fsckFile(image).code, 0);
+    });
+  });
+});
+
+describe('discard', function () {
+  this.timeout(60_000);
+  before(function () {
+    const asRoot = process.getuid?.() === 0 ? null : 'trimming is for root';
+    requireOrSkip(this as unknown as Mocha.Context, whyNoFuse() ?? asRoot);
+  });
+  const MIB = 1 << 20;
+
+  it('fstrim gives the space of removed files back, and touches nothing else', () =>
+    mounted('', (at, image) => {
+      const kept = Buffer.alloc(3 * MIB, 'kept');
+      writeFileSync(at('kept'), kept);
+      writeFileSync(at('gone'), Buffer.alloc(30 * MIB, 'gone'));
+      assert.equal(run('sync', [at('kept'), at('gone')]).output, '');
+      const full = usedBytes(image);
+      rmSync(at('gone'));
+      assert.equal(run('sync', [at('')]).output, '');
+      assert.match(run('fstrim', ['-v', at('')]).output, /trimmed/);
+      assert.ok(usedBytes(image) < full - 28 * MIB, `${usedBytes(image)} of ${full} bytes`);
+      run('sh', ['-c', 'echo 1 > /proc/sys/vm/drop_caches']);
+      assert.ok(readFileSync(at('kept')).equals(kept));
+    }));
+
+  it('fstrim leaves alone what a transaction freed that has not committed', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 64);
+      const content = Buffer.alloc(10 * MIB, 'still there');
+      const mount = await Mount.start(image, mountpoint, 'commit=600');
+      try {
+        writeFileSync(join(mountpoint, 'file'), content);
+        assert.equal(run('sync', [join(mountpoint, 'file'), mountpoint]).output, '');
+        unlinkSync(join(mountpoint, 'file'));
+        assert.equal(run('fstrim', [mountpoint]).output, '');
+        await mount.kill();
+      } finally {
+        mount.cleanUp();
+      }
+      await withMount(image, mountpoint, '', () => {
+        assert.ok(readFileSync(join(mountpoint, 'file')).equals(content), 'the crash gave it back');
+      });
+    }));
+
+  it('-o discard gives space back as files go', () =>
+    mounted('discard', (at, image) => {
+      writeFileSync(at('gone'), Buffer.alloc(30 * MIB, 'gone'));
+      assert.equal(run('sync', [at('gone')]).output, '');
+      const full = usedBytes(image);
+      rmSync(at('gone'));
+      assert.equal(run('sync', [at('')]).output, '');
+      writeFileSync(at('next'), 'x');
+      assert.equal(run('sync', [at('next')]).output, '');
+      assert.ok(usedBytes(image) < full - 28 * MIB, `${usedBytes(image)} of ${full} bytes`);
+    }));
+});
