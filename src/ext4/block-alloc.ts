@@ -67,7 +67,9 @@ export function mayUseReservedBlocks(vol: Volume, uid: number, gid: number): boo
 }
 
 function availableBlocks(vol: Volume, request: AllocationRequest): number {
-  const free = totals(vol).freeBlocks - allocatorState(vol).promised;
+  // What a transaction has freed that has not committed is nobody's yet: the pool must be of blocks that can be had now.
+  const { promised, freedUncommitted } = allocatorState(vol);
+  const free = totals(vol).freeBlocks - promised - freedUncommitted;
   if (request.mustNotFail) return free;
   return free - reservedPool(vol) - (request.privileged ? 0 : totals(vol).reservedBlocks);
 }

@@ -58,7 +58,10 @@ must_be_clean() {
 }
 
 fill() { node "$HERE/synced.mjs" fill "$MNT" "$@"; }
-must_be_there() { node "$HERE/synced.mjs" verify "$MNT" "$@" || fail "fsynced files are lost"; }
+must_be_there() {
+  [ -s "$1" ] || fail "nothing was synced, so nothing is shown"
+  node "$HERE/synced.mjs" verify "$MNT" "$@" || fail "fsynced files are lost"
+}
 
 # Device-mapper tables, in sectors of 512 bytes.
 dm() {

@@ -34,4 +34,5 @@ for round in $(seq "$ROUNDS"); do
   umount_ext4d || fail "unmount in round $round"
   must_be_clean "$IMAGE"
 done
+[ "$total" -gt 0 ] || fail "nothing was synced, so nothing is shown"
 echo "$ROUNDS rounds, $total fsynced files, none lost, e2fsck content after each"
