@@ -1,0 +1,11 @@
+/** The library: ext4 images from Node, with no mount and no root. */
+export type { BlockDevice, IoJob, IoStep } from './block/device.js';
+export { FileDevice } from './block/file-device.js';
+export { MemoryDevice } from './block/memory-device.js';
+export { CorruptionError, FsError, UnsupportedError } from './errors.js';
+export { FileHandle } from './library/file-handle.js';
+export { Image } from './library/image.js';
+export { ImageError } from './library/image-error.js';
+export { type OpenImageOptions, openImage, replayImage } from './library/open-image.js';
+export type { PathLike } from './library/paths.js';
+export { Dirent, Stats } from './library/stats.js';

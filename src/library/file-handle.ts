@@ -1,0 +1,178 @@
+/** An open file, as the FileHandle of node:fs/promises. */
+import { Readable, Writable } from 'node:stream';
+import { FsError } from '../errors.js';
+import type { Ino } from '../ext4/inode.js';
+import type { EngineRoom } from './engine-room.js';
+import { readBytes, writeBytes } from './file-bytes.js';
+import { explained } from './image-error.js';
+import { Stats } from './stats.js';
+
+/** Bytes of one operation: between two of them others get their turn. */
+const PIECE_BYTES = 1 << 20;
+
+export interface ReadOptions {
+  readonly offset?: number;
+  readonly length?: number;
+  /** Null: where the last read without a position ended. */
+  readonly position?: number | null;
+}
+
+export interface StreamOptions {
+  /** First byte, and last, inclusive. */
+  readonly start?: number;
+  readonly end?: number;
+  readonly highWaterMark?: number;
+}
+
+export interface Access {
+  readonly reads: boolean;
+  readonly writes: boolean;
+  readonly appends: boolean;
+}
+
+export class FileHandle {
+  readonly path: string;
+  private readonly engine: EngineRoom;
+  private readonly ino: Ino;
+  private readonly access: Access;
+  private position = 0;
+  private open = true;
+
+  /** Use {@link Image.open}. */
+  constructor(engine: EngineRoom, ino: Ino, path: string, access: Access) {
+    this.engine = engine;
+    this.ino = ino;
+    this.path = path;
+    this.access = access;
+    engine.opened(ino);
+  }
+
+  async read<T extends Uint8Array>(
+    buffer: T,
+    { offset = 0, length = buffer.length - offset, position = null }: ReadOptions = {},
+  ): Promise<{ bytesRead: number; buffer: T }> {
+    this.mustAllow('read');
+    const into = buffer.subarray(offset, offset + length);
+    const from = position ?? this.position;
+    let bytesRead = 0;
+    while (bytesRead < into.length) {
+      const piece = into.subarray(bytesRead, bytesRead + PIECE_BYTES);
+      const got = await this.engine.run('read', this.path, (fs) => readBytes(fs, this.ino, from + bytesRead, piece));
+      bytesRead += got;
+      if (got < piece.length) break;
+    }
+    if (position === null) this.position += bytesRead;
+    return { bytesRead, buffer };
+  }
+
+  /** All of `data`; a file opened for appending takes it at its end. */
+  async write(data: Uint8Array | string, position: number | null = null): Promise<{ bytesWritten: number }> {
+    this.mustAllow('write');
+    const bytes = typeof data === 'string' ? Buffer.from(data) : data;
+    for (let done = 0; done < bytes.length; done += PIECE_BYTES) {
+      const piece = bytes.subarray(done, done + PIECE_BYTES);
+      let at = this.access.appends ? -1 : (position ?? this.position) + done;
+      await this.engine.run('write', this.path, (fs) => {
+        // Once: a second try, after space ran out, begins where the first did.
+        if (at < 0) at = fs.stat(this.ino).size;
+        writeBytes(fs, this.ino, at, piece);
+      });
+    }
+    if (position === null) this.position += bytes.length;
+    return { bytesWritten: bytes.length };
+  }
+
+  /** From here to the end. */
+  async readFile(): Promise<Buffer>;
+  async readFile(encoding: BufferEncoding): Promise<string>;
+  async readFile(encoding?: BufferEncoding): Promise<Buffer | string> {
+    const { size } = await this.stat();
+    const { buffer, bytesRead } = await this.read(Buffer.alloc(Math.max(0, size - this.position)));
+    const content = buffer.subarray(0, bytesRead);
+    return encoding === undefined ? content : content.toString(encoding);
+  }
+
+  async writeFile(data: Uint8Array | string): Promise<void> {
+    await this.write(data);
+  }
+
+  async appendFile(data: Uint8Array | string): Promise<void> {
+    await this.write(data);
+  }
+
+  async truncate(length = 0): Promise<void> {
+    this.mustAllow('ftruncate', 'writes');
+    await this.engine.run('ftruncate', this.path, (fs) =>
+      fs.setattr(this.ino, { size: length, mtime: 'now', ctime: 'now' }),
+    );
+  }
+
+  stat(): Promise<Stats> {
+    return this.engine.run('fstat', this.path, (fs) => new Stats(fs.stat(this.ino), fs.volume.geometry.blockSize));
+  }
+
+  /** fsync: data and metadata are durable when this resolves, as far as the storage below keeps its word. */
+  sync(): Promise<void> {
+    return this.engine.sync(this.ino, 'fsync', this.path);
+  }
+
+  datasync(): Promise<void> {
+    return this.engine.sync(this.ino, 'fdatasync', this.path);
+  }
+
+  /** Closes the handle when it has ended. */
+  createReadStream({ start, end = Number.POSITIVE_INFINITY, highWaterMark = 65_536 }: StreamOptions = {}): Readable {
+    const handle = this;
+    if (start !== undefined) this.position = start;
+    async function* pieces() {
+      try {
+        for (;;) {
+          const length = Math.min(highWaterMark, end + 1 - handle.position);
+          if (length <= 0) return;
+          const { buffer, bytesRead } = await handle.read(Buffer.alloc(length));
+          if (bytesRead === 0) return;
+          yield buffer.subarray(0, bytesRead);
+        }
+      } finally {
+        await handle.close();
+      }
+    }
+    return Readable.from(pieces(), { objectMode: false, highWaterMark });
+  }
+
+  /** Closes the handle when it has ended. */
+  createWriteStream({ start, highWaterMark = 1 << 20 }: Omit<StreamOptions, 'end'> = {}): Writable {
+    if (start !== undefined) this.position = start;
+    return new Writable({
+      highWaterMark,
+      write: (chunk: Uint8Array, _encoding, done) => {
+        this.write(chunk).then(() => done(), done);
+      },
+      destroy: (error, done) => {
+        this.close().then(
+          () => done(error),
+          (failure: Error) => done(error ?? failure),
+        );
+      },
+    });
+  }
+
+  async close(): Promise<void> {
+    if (!this.open) return;
+    this.open = false;
+    // With the image everything in it was closed.
+    if (this.engine.isClosed) return;
+    await this.engine.run('close', this.path, () => this.engine.released(this.ino));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  private mustAllow(syscall: string, what: 'reads' | 'writes' = syscall === 'read' ? 'reads' : 'writes'): void {
+    if (!this.open || !this.access[what]) {
+      const why = this.open ? `it was not opened for that` : 'it has been closed';
+      throw explained(new FsError('EBADF', why), syscall, this.path);
+    }
+  }
+}

@@ -1,0 +1,288 @@
+/** The library against e2fsck, debugfs, and Node's own fs. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import * as nodeFs from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import fc from 'fast-check';
+import { type Image, ImageError, MemoryDevice, openImage, replayImage, UnsupportedError } from '../../../src/index.js';
+import { fsck, makeImage, makeImageFile, run } from '../../support/mke2fs.js';
+
+async function withImage(
+  use: (image: Image) => Promise<void>,
+  args: readonly string[] = ['-b', '1024'],
+  sizeMiB = 16,
+): Promise<Uint8Array> {
+  const bytes = makeImage(sizeMiB, args).slice();
+  const image = await openImage(bytes);
+  await use(image);
+  assert.deepEqual(await image.check(), []);
+  await image.close();
+  const { code, output } = fsck(bytes);
+  assert.equal(code, 0, output);
+  return bytes;
+}
+
+const rejects = (work: Promise<unknown>, code: string, syscall?: string) =>
+  assert.rejects(work, (error) => {
+    assert.ok(error instanceof ImageError, String(error));
+    assert.equal(error.code, code);
+    assert.ok(error.errno < 0);
+    if (syscall !== undefined) assert.equal(error.syscall, syscall);
+    return true;
+  });
+
+describe('an image opened as a library', function () {
+  this.timeout(60_000);
+
+  it('keeps files, directories, links, owners, times and attributes, and is clean when it is closed', async () => {
+    const content = Buffer.from('some content '.repeat(5000));
+    const bytes = await withImage(async (image) => {
+      await image.mkdir('/a/b/c', { recursive: true });
+      await image.writeFile('/a/b/c/file', content, { mode: 0o600 });
+      await image.appendFile('/a/b/c/file', 'end');
+      await image.symlink('b/c/file', '/a/link');
+      await image.link('/a/b/c/file', '/hard');
+      await image.mknod('/fifo', 0o010644);
+      await image.chown('/hard', 12, 34);
+      await image.utimes('/hard', 1_000_000_000.5, new Date(2_000_000_000_000));
+      await image.setxattr('/hard', 'user.key', 'value');
+      await image.rename('/a/b/c', '/moved');
+      assert.equal(await image.readlink('/a/link'), 'b/c/file');
+      await rejects(image.readFile('/a/link'), 'ENOENT', 'open');
+      const stats = await image.stat('/hard');
+      assert.equal(stats.nlink, 2);
+      assert.equal(stats.uid, 12);
+      assert.equal(stats.mode & 0o7777, 0o600);
+      assert.equal(stats.atimeMs, 1_000_000_000_500);
+      assert.equal(stats.mtime.getTime(), 2_000_000_000_000);
+      assert.equal((await image.getxattr('/hard', 'user.key'))?.toString(), 'value');
+      assert.deepEqual(await image.listxattr('/hard'), ['user.key']);
+      assert.equal(await image.getxattr('/hard', 'user.other'), null);
+      assert.ok((await image.lstat('/fifo')).isFIFO());
+      assert.equal(await image.readFile('/moved/file', 'utf8'), `${content}end`);
+    });
+    const scratch = mkdtempSync(join(tmpdir(), 'ext4d-library-'));
+    try {
+      writeFileSync(join(scratch, 'image'), bytes);
+      assert.match(run('debugfs', ['-R', 'stat /moved/file', join(scratch, 'image')]).output, /Links: 2/);
+      run('debugfs', ['-R', `dump /moved/file ${join(scratch, 'out')}`, join(scratch, 'image')]);
+      assert.ok(readFileSync(join(scratch, 'out')).equals(Buffer.concat([content, Buffer.from('end')])));
+    } finally {
+      rmSync(scratch, { recursive: true, force: true });
+    }
+  });
+
+  it('lists and walks directories, and removes trees', () =>
+    withImage(async (image) => {
+      for (const name of ['x', 'y/z', 'y/w/v']) {
+        await image.mkdir(`/top/${name}`, { recursive: true });
+        await image.writeFile(`/top/${name}/file`, name);
+      }
+      await image.symlink('/top', '/top/loop');
+      assert.deepEqual((await image.readdir('/top')).sort(), ['loop', 'x', 'y']);
+      const all = (await image.readdir('/top', { recursive: true })).sort();
+      assert.deepEqual(all, ['loop', 'x', 'x/file', 'y', 'y/w', 'y/w/v', 'y/w/v/file', 'y/z', 'y/z/file']);
+      const files: string[] = [];
+      for await (const [path, entry] of image.walk('/top')) if (entry.isFile()) files.push(path);
+      assert.deepEqual(files.sort(), ['/top/x/file', '/top/y/w/v/file', '/top/y/z/file']);
+      await rejects(image.rmdir('/top'), 'ENOTEMPTY', 'rmdir');
+      await rejects(image.rm('/top'), 'EISDIR', 'rm');
+      await image.rm('/top', { recursive: true });
+      await image.rm('/top', { force: true });
+      assert.deepEqual(await image.readdir('/'), ['lost+found']);
+    }));
+
+  it('streams in both directions', () =>
+    withImage(async (image) => {
+      const content = Buffer.from(Array.from({ length: 3_000_000 }, (_, i) => i % 251));
+      const out = await image.open('/file', 'w');
+      await pipeline([content.subarray(0, 1_000_001), content.subarray(1_000_001)], out.createWriteStream());
+      const pieces: Buffer[] = [];
+      const input = await image.open('/file');
+      for await (const piece of input.createReadStream({ start: 10, end: 2_000_000 })) pieces.push(piece as Buffer);
+      assert.ok(Buffer.concat(pieces).equals(content.subarray(10, 2_000_001)));
+    }));
+
+  it('resolves links inside the image only, and says what is wrong with a path', () =>
+    withImage(async (image) => {
+      await image.mkdir('/d');
+      await image.writeFile('/d/file', 'inside');
+      await image.symlink('/d', '/absolute');
+      await image.symlink('../../../../d/file', '/d/up');
+      await image.symlink('self', '/self');
+      assert.equal(await image.readFile('/absolute/file', 'utf8'), 'inside');
+      assert.equal(await image.readFile('/d/up', 'utf8'), 'inside');
+      assert.equal(await image.readFile('/../../d/./file', 'utf8'), 'inside');
+      await rejects(image.readFile('/self'), 'ELOOP', 'open');
+      await rejects(image.readFile('/d/file/below'), 'ENOTDIR', 'open');
+      await rejects(image.readFile('/none/below'), 'ENOENT', 'open');
+      await rejects(image.writeFile(`/${'n'.repeat(256)}`, ''), 'ENAMETOOLONG', 'open');
+      await rejects(image.writeFile('/d', ''), 'EISDIR', 'open');
+      await rejects(image.writeFile('/d/file', '', { flag: 'wx' }), 'EEXIST', 'open');
+      await rejects(image.rename('/d', '/d/below'), 'EINVAL', 'rename');
+      await rejects(image.rename('/d', '/absolute', { noReplace: true }), 'EEXIST', 'rename');
+      await image.rename('/d', '/absolute', { exchange: true });
+      assert.equal(await image.readFile('/absolute/file', 'utf8'), 'inside');
+    }));
+
+  it('lets an unlinked file live until it is closed', () =>
+    withImage(async (image) => {
+      const before = (await image.statfs()).bfree;
+      const handle = await image.open('/file', 'w+');
+      await handle.write(Buffer.alloc(500_000, 'x'));
+      await image.unlink('/file');
+      await handle.write('still', 0);
+      const { buffer } = await handle.read(Buffer.alloc(5), { position: 0 });
+      assert.equal(buffer.toString(), 'still');
+      assert.ok((await image.statfs()).bfree < before - 400);
+      await handle.close();
+      assert.equal((await image.statfs()).bfree, before);
+      await rejects(handle.write('x'), 'EBADF');
+    }));
+
+  it('has what was synced in the log: a program that dies leaves an image that replays', async () => {
+    const bytes = makeImage(16, ['-b', '1024']).slice();
+    const image = await openImage(bytes);
+    await image.writeFile('/synced', 'synced', { flush: true });
+    const handle = await image.open('/');
+    await handle.sync();
+    await image.writeFile('/not-synced', 'x');
+    const crashed = bytes.slice();
+    await image.close();
+    const seen = await openImage(crashed.slice(), { readOnly: true });
+    assert.equal(await seen.readFile('/synced', 'utf8'), 'synced');
+    await seen.close();
+    const report = await replayImage(crashed);
+    assert.equal(report.state, 'recovered');
+    const again = await openImage(crashed);
+    assert.equal(await again.readFile('/synced', 'utf8'), 'synced');
+    await again.close();
+    assert.equal(fsck(crashed).code, 0);
+  });
+
+  it('waits for space that only needs a commit', () =>
+    withImage(async (image) => {
+      const { bfree, blockSize } = await image.statfs();
+      const most = Buffer.alloc(Math.floor(bfree * blockSize * 0.6), 'm');
+      for (let round = 0; round < 4; round++) await image.writeFile('/most', most);
+      await rejects(image.writeFile('/more', most), 'ENOSPC', 'write');
+      await image.unlink('/more');
+    }));
+
+  it('says by name what it does not support, and what is no image', async () => {
+    await assert.rejects(openImage(makeImage(8, ['-O', 'encrypt']).slice()), (error) => {
+      assert.ok(error instanceof UnsupportedError);
+      assert.deepEqual(error.features, ['encrypt']);
+      return true;
+    });
+    await rejects(openImage(new Uint8Array(1 << 20)), 'EUCLEAN', 'open');
+    await rejects(openImage('/no/such/image'), 'ENOENT', 'open');
+    const readOnly = await openImage(new MemoryDevice(makeImage(8, ['-O', 'quota']).slice()));
+    assert.ok(readOnly.readOnly);
+    assert.match(readOnly.readOnlyReasons.join(), /quota/);
+    await rejects(readOnly.writeFile('/x', ''), 'EROFS', 'open');
+    await readOnly.close();
+  });
+
+  it('locks a file while it is open, and is a disposable', async () => {
+    const scratch = mkdtempSync(join(tmpdir(), 'ext4d-library-'));
+    const path = join(scratch, 'image');
+    try {
+      makeImageFile(path, 8);
+      {
+        await using image = await openImage(path);
+        await image.writeFile('/file', 'x');
+        await rejects(openImage(path), 'EBUSY', 'open');
+      }
+      await using image = await openImage(path, { readOnly: true });
+      assert.equal(await image.readFile('/file', 'utf8'), 'x');
+    } finally {
+      rmSync(scratch, { recursive: true, force: true });
+    }
+  });
+
+  it('does what node:fs does, whatever the order of operations', async () => {
+    const names = fc.constantFrom('a', 'b', 'd', 'd/a', 'd/e', 'd/e/b');
+    const data = fc.integer({ min: 0, max: 9000 }).map((size) => Buffer.alloc(size, `${size} `));
+    const step = fc.oneof(
+      fc.record({ op: fc.constant('writeFile' as const), path: names, data }),
+      fc.record({ op: fc.constant('appendFile' as const), path: names, data }),
+      fc.record({ op: fc.constant('mkdir' as const), path: names }),
+      fc.record({ op: fc.constant('unlink' as const), path: names }),
+      fc.record({ op: fc.constant('rmdir' as const), path: names }),
+      fc.record({ op: fc.constant('rename' as const), path: names, to: names }),
+      fc.record({ op: fc.constant('link' as const), path: names, to: names }),
+      fc.record({ op: fc.constant('symlink' as const), path: names, to: names }),
+      fc.record({ op: fc.constant('truncate' as const), path: names, size: fc.integer({ min: 0, max: 9000 }) }),
+      fc.record({ op: fc.constant('readFile' as const), path: names }),
+    );
+    type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
+    const perform = async (fs: Pick<Image, Step['op']>, base: string, step: Step): Promise<string> => {
+      const at = (path: string) => `${base}/${path}`;
+      try {
+        switch (step.op) {
+          case 'writeFile':
+          case 'appendFile':
+            await fs[step.op](at(step.path), step.data);
+            return 'done';
+          case 'rename':
+          case 'link':
+            await fs[step.op](at(step.path), at(step.to));
+            return 'done';
+          case 'symlink':
+            await fs.symlink(step.path, at(step.to));
+            return 'done';
+          case 'truncate':
+            await fs.truncate(at(step.path), step.size);
+            return 'done';
+          case 'readFile':
+            return (await fs.readFile(at(step.path))).toString('hex');
+          default:
+            await fs[step.op](at(step.path));
+            return 'done';
+        }
+      } catch (error) {
+        return (error as NodeJS.ErrnoException).code ?? String(error);
+      }
+    };
+    const tree = async (directory: string): Promise<Map<string, string>> => {
+      const found = new Map<string, string>();
+      for (const name of readdirSync(directory, { recursive: true }) as string[]) {
+        const stats = await nodeFs.lstat(join(directory, name));
+        found.set(name, `${stats.mode} ${stats.isFile() ? readFileSync(join(directory, name), 'hex') : ''}`);
+      }
+      return found;
+    };
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
+        const scratch = mkdtempSync(join(tmpdir(), 'ext4d-library-'));
+        try {
+          const bytes = makeImage(8, ['-b', '1024']).slice();
+          const image = await openImage(bytes);
+          await image.mkdir('/top');
+          const mirror = join(scratch, 'top');
+          await nodeFs.mkdir(mirror);
+          for (const each of steps) {
+            const expected = await perform(nodeFs as unknown as Pick<Image, Step['op']>, mirror, each);
+            assert.equal(await perform(image, '/top', each), expected, JSON.stringify(each));
+          }
+          const wanted = await tree(mirror);
+          const found = new Map<string, string>();
+          for await (const [path, entry] of image.walk('/top')) {
+            const { mode } = await image.lstat(path);
+            found.set(path.slice(5), `${mode} ${entry.isFile() ? (await image.readFile(path)).toString('hex') : ''}`);
+          }
+          assert.deepEqual([...found].sort(), [...wanted].sort());
+          await image.close();
+          assert.equal(fsck(bytes).code, 0);
+        } finally {
+          rmSync(scratch, { recursive: true, force: true });
+        }
+      }),
+      { numRuns: 60 },
+    );
+    assert.ok(statSync(tmpdir()).isDirectory());
+  });
+});
