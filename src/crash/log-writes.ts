@@ -43,7 +43,8 @@ export function writeLogWrites(log: readonly LogEntry[], image: Uint8Array): Uin
       now.set(entry.bytes, entry.offsetBytes);
       const first = Math.floor(entry.offsetBytes / SECTOR_BYTES);
       const end = Math.ceil((entry.offsetBytes + entry.bytes.length) / SECTOR_BYTES);
-      put(first, end - first, 0, now.slice(first * SECTOR_BYTES, end * SECTOR_BYTES));
+      if (entry.origin === 'discard') put(first, end - first, FLAG_DISCARD, new Uint8Array(0));
+      else put(first, end - first, 0, now.slice(first * SECTOR_BYTES, end * SECTOR_BYTES));
     }
   }
   const superblock = new Uint8Array(SECTOR_BYTES);

@@ -6,6 +6,9 @@ import type { BlockDevice, IoJob, IoStep } from '../block/device.js';
 import type { FsError } from '../errors.js';
 import type { LogEntry, LoggedWrite } from './write-log.js';
 
+/** What a discarded byte is found to hold: nothing that anybody wrote. */
+const DISCARDED = 0xd1;
+
 type WhenDone = (error: FsError | null) => void;
 
 /** A job of several steps, of which some are done. */
@@ -87,6 +90,10 @@ export class RecordingDevice implements BlockDevice {
 
   flush(): void {
     this.flushed(this.log.length);
+  }
+
+  discard(offsetBytes: number, lengthBytes: number): void {
+    this.record(offsetBytes, new Uint8Array(lengthBytes).fill(DISCARDED), 'discard');
   }
 
   mark(text: string, { promise = false } = {}): void {

@@ -10,8 +10,11 @@ export interface LoggedWrite {
   readonly kind: 'write';
   readonly offsetBytes: number;
   readonly bytes: Uint8Array;
-  /** journal: a commit or a checkpoint. data: file data, and what is written directly. */
-  readonly origin: 'journal' | 'data';
+  /**
+   * journal: a commit or a checkpoint. data: file data, and what is written directly. discard: the range may hold
+   * anything from now on; the bytes stand for that.
+   */
+  readonly origin: 'journal' | 'data' | 'discard';
 }
 
 export interface LoggedFlush {

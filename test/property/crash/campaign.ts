@@ -45,7 +45,7 @@ export class Campaign {
     const settings: WorkloadOptions = {
       unitBytes: blockSize,
       checkpointBytes: CHECKPOINT_BYTES,
-      journalsData: this.format.journalsData,
+      policy: this.format.policy,
       agedCommits: this.options.aged === true || isAged(commands) ? commitsToWrap(this.format, commands.length) : 0,
     };
     const recorded = await Workload.record(new MemoryDevice(this.pristine.slice()), commands, settings);

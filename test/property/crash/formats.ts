@@ -3,6 +3,7 @@ import { MemoryDevice } from '../../../src/block/memory-device.js';
 import { readBlockBitmap } from '../../../src/ext4/block-bitmap.js';
 import { frozenVolume } from '../../../src/ext4/frozen-volume.js';
 import { GroupDescriptor } from '../../../src/ext4/group.js';
+import type { MountPolicy } from '../../../src/ext4/mount-policy.js';
 import { readGeometry } from '../../../src/ext4/open.js';
 import { makeImage } from '../../support/mke2fs.js';
 
@@ -11,8 +12,7 @@ export interface Format {
   readonly blockSize: number;
   readonly sizeMiB: number;
   readonly args: readonly string[];
-  /** data=journal */
-  readonly journalsData?: boolean;
+  readonly policy?: Partial<MountPolicy>;
 }
 
 const SMALL = ['-N', '64', '-J', 'size=1', '-m', '0', '-O', '^resize_inode'];
@@ -32,7 +32,14 @@ export const FORMATS: readonly Format[] = [
     sizeMiB: 3,
     args: ['-b', '1024', ...SMALL, '-O', '^extent,^64bit,^metadata_csum,^flex_bg'],
   },
-  { name: '1k-data-journal', blockSize: 1024, sizeMiB: 3, args: ['-b', '1024', ...SMALL], journalsData: true },
+  {
+    name: '1k-data-journal',
+    blockSize: 1024,
+    sizeMiB: 3,
+    args: ['-b', '1024', ...SMALL],
+    policy: { journalsData: true },
+  },
+  { name: '1k-discard', blockSize: 1024, sizeMiB: 3, args: ['-b', '1024', ...SMALL], policy: { discards: true } },
   { name: '4k', blockSize: 4096, sizeMiB: 8, args: ['-N', '64', '-m', '0'] },
 ];
 

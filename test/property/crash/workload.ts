@@ -9,6 +9,7 @@ import type { LogEntry } from '../../../src/crash/write-log.js';
 import { FsError } from '../../../src/errors.js';
 import { Filesystem } from '../../../src/ext4/filesystem.js';
 import { type IomapMapping, OP_WRITE, TYPE_MAPPED, TYPE_UNWRITTEN } from '../../../src/ext4/iomap.js';
+import type { MountPolicy } from '../../../src/ext4/mount-policy.js';
 import type { Command } from './commands.js';
 import { Model, type Node, type Type } from './model.js';
 
@@ -59,7 +60,7 @@ interface SlowRead {
 }
 
 export interface WorkloadOptions {
-  readonly journalsData?: boolean;
+  readonly policy?: Partial<MountPolicy>;
   /** The block size: each block of a larger write is kept or lost by itself. */
   readonly unitBytes?: number;
   /** Metadata kept in memory before a checkpoint begins by itself. */
@@ -89,11 +90,11 @@ export class Workload {
   private serial = 1;
 
   constructor(below: BlockDevice, options: WorkloadOptions = {}) {
-    this.exact = options.journalsData === true;
+    this.exact = options.policy?.journalsData === true;
     this.device = options.device ?? new RecordingDevice(below, options.unitBytes);
     this.fs = Filesystem.open(this.device, {
       checkpointBytes: options.checkpointBytes,
-      policy: { journalsData: options.journalsData },
+      policy: options.policy,
       cacheBytes: 1 << 20,
       env: {
         now: () => ({ seconds: this.seconds++, nanoseconds: 0 }),
