@@ -10,7 +10,7 @@
         "src/company.cc",
         "src/crc32c.cc",
         "src/data_path.cc",
-        "src/files.cc",
+        "src/files.cc", "src/flush_guard.cc",
         "src/io.cc",
         "src/jobs.cc",
         "src/mount.cc",

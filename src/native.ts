@@ -30,6 +30,8 @@ export interface Native {
   discard(fd: number, position: number, length: number): number;
 
   /** `positions[i]` is where `buffers[i]` goes, -1 a flush; strictly in order. The buffers must not change until done. */
+  /** Jobs submitted for it so far end with EIO at their next step. */
+  cancelJobs(fd: number): void;
   submitSteps(fd: number, positions: Float64Array, buffers: readonly (Uint8Array | null)[]): JobId;
   onJobsDone(tell: () => void): void;
   /** Takes one completion, its result into `result[0]`; 0 when there is none. */

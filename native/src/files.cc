@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "args.h"
+#include "flush_guard.h"
 #include "io.h"
 #include "modules.h"
 
@@ -109,7 +110,8 @@ Napi::Value Pwrite(const Napi::CallbackInfo& info) {
 Napi::Value Fdatasync(const Napi::CallbackInfo& info) {
   int fd;
   if (!FdArg(info, 0, &fd)) return info.Env().Undefined();
-  return Answer(info.Env(), FlushData(fd));
+  std::shared_ptr<FlushGuard> guard = FlushGuardOf(fd);
+  return Answer(info.Env(), guard->Flush(fd, guard->epoch()));
 }
 
 // discard(fd, position, length): a hole in a file, BLKDISCARD of a block device
@@ -138,6 +140,7 @@ Napi::Value Discard(const Napi::CallbackInfo& info) {
 Napi::Value CloseFile(const Napi::CallbackInfo& info) {
   int fd;
   if (!FdArg(info, 0, &fd)) return info.Env().Undefined();
+  ForgetFlushGuard(fd);
   return Answer(info.Env(), close(fd) != 0 ? -errno : 0);
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "args.h"
+#include "flush_guard.h"
 #include "io.h"
 #include "modules.h"
 #include "state.h"
@@ -20,11 +21,13 @@ struct Step {
   size_t length;
 };
 
-int64_t RunSteps(int fd, const std::vector<Step>& steps) {
+int64_t RunSteps(int fd, FlushGuard* guard, uint64_t epoch, const std::vector<Step>& steps) {
   std::vector<struct iovec> vectors;
   for (size_t i = 0; i < steps.size();) {
+    // What this job builds on may be lost: nothing that calls it durable may follow.
+    if (guard->epoch() != epoch) return -EIO;
     if (steps[i].offset < 0) {
-      int error = FlushData(fd);
+      int error = guard->Flush(fd, epoch);
       if (error != 0) return error;
       i++;
       continue;
@@ -79,13 +82,25 @@ Napi::Value SubmitSteps(const Napi::CallbackInfo& info) {
   }
   // A flush alone is an fsync's: it need not queue behind a checkpoint.
   Lane lane = flush_only ? Lane::kData : Lane::kJournal;
-  uint32_t id = StateOf(env)->background.Submit(lane, [fd, steps]() { return RunSteps(fd, *steps); }, buffers);
+  std::shared_ptr<FlushGuard> guard = FlushGuardOf(fd);
+  uint64_t epoch = guard->epoch();
+  uint32_t id = StateOf(env)->background.Submit(
+      lane, [fd, guard, epoch, steps]() { return RunSteps(fd, guard.get(), epoch, *steps); }, buffers);
   return Napi::Number::New(env, id);
+}
+
+// cancelJobs(fd): jobs submitted for it so far end with EIO at their next step
+Napi::Value CancelJobs(const Napi::CallbackInfo& info) {
+  int fd;
+  if (!FdArg(info, 0, &fd)) return info.Env().Undefined();
+  FlushGuardOf(fd)->Advance();
+  return info.Env().Undefined();
 }
 
 }  // namespace
 
 void RegisterJobs(Napi::Env env, Napi::Object exports) {
+  exports.Set("cancelJobs", Napi::Function::New<CancelJobs>(env, "cancelJobs"));
   exports.Set("submitSteps", Napi::Function::New<SubmitSteps>(env, "submitSteps"));
 }
 

@@ -27,7 +27,12 @@ export interface BlockDevice {
   flush(): void;
   /** The content of the range no longer matters; it may become zeroes. Throws FsError. Devices that cannot do without. */
   discard?(offsetBytes: number, lengthBytes: number): void;
-  /** Starts `steps` in the background. A failed step ends the job; `whenDone` runs once, on this thread, never inside submit(). */
+  /**
+   * Starts `steps` in the background. A failed step ends the job; a failed flush
+   * ends those submitted before that was told as well. `whenDone` runs once, on this thread, never inside submit().
+   */
   submit(steps: readonly IoStep[], whenDone: (error: FsError | null) => void): IoJob;
+  /** Jobs submitted so far fail with EIO at their next step. Devices whose jobs run inside submit() do without. */
+  cancel?(): void;
   close(): void;
 }

@@ -111,6 +111,10 @@ export class FileDevice implements BlockDevice {
     return { wait: () => awaitJob(native, id) };
   }
 
+  cancel(): void {
+    if (this.open) this.native.cancelJobs(this.fd);
+  }
+
   /** Lets the kernel's fuseblk claim the block device; this device goes on working. */
   releaseClaim(): void {
     if (!this.isBlockDevice) return;

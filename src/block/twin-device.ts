@@ -2,7 +2,7 @@
  * A filesystem's device and its external journal as one: the journal's bytes follow, and a flush flushes both. So the log
  * can be written, replayed and recorded as if it lay in the filesystem.
  */
-import type { FsError } from '../errors.js';
+import { FsError } from '../errors.js';
 import type { BlockDevice, IoJob, IoStep } from './device.js';
 
 /** The largest block there is: every block size divides it. */
@@ -15,6 +15,7 @@ export class TwinDevice implements BlockDevice {
   readonly journal: BlockDevice;
   /** Where the journal's bytes begin. */
   readonly journalAt: number;
+  private cancelled = 0;
 
   constructor(filesystem: BlockDevice, journal: BlockDevice) {
     this.filesystem = filesystem;
@@ -44,7 +45,14 @@ export class TwinDevice implements BlockDevice {
   }
 
   submit(steps: readonly IoStep[], whenDone: (error: FsError | null) => void): IoJob {
-    return new TwinJob(this.portions(steps), whenDone);
+    const { cancelled } = this;
+    return new TwinJob(this.portions(steps), () => this.cancelled !== cancelled, whenDone);
+  }
+
+  cancel(): void {
+    this.cancelled++;
+    this.filesystem.cancel?.();
+    this.journal.cancel?.();
   }
 
   close(): void {
@@ -82,11 +90,13 @@ interface Portion {
 /** One portion after the other: none begins before the one before it has succeeded. */
 class TwinJob implements IoJob {
   private readonly portions: Portion[];
+  private readonly isCancelled: () => boolean;
   private readonly whenDone: (error: FsError | null) => void;
   private current: IoJob | null = null;
 
-  constructor(portions: Portion[], whenDone: (error: FsError | null) => void) {
+  constructor(portions: Portion[], isCancelled: () => boolean, whenDone: (error: FsError | null) => void) {
     this.portions = portions;
+    this.isCancelled = isCancelled;
     this.whenDone = whenDone;
     this.next();
   }
@@ -97,9 +107,9 @@ class TwinJob implements IoJob {
 
   private next(): void {
     const portion = this.portions.shift();
-    if (portion === undefined) {
+    if (portion === undefined || this.isCancelled()) {
       this.current = null;
-      this.whenDone(null);
+      this.whenDone(portion === undefined ? null : new FsError('EIO', 'the job was cancelled'));
       return;
     }
     this.current = portion.device.submit(portion.steps, (error) => {

@@ -3,7 +3,7 @@
  * between the issue of a flush and its end others may write, and what they write is not covered by it.
  */
 import type { BlockDevice, IoJob, IoStep } from '../block/device.js';
-import type { FsError } from '../errors.js';
+import { FsError } from '../errors.js';
 import type { LogEntry, LoggedWrite } from './write-log.js';
 
 /** What a discarded byte is found to hold: nothing that anybody wrote. */
@@ -16,6 +16,8 @@ class RecordedJob implements IoJob {
   private readonly device: RecordingDevice;
   private readonly steps: readonly IoStep[];
   private readonly whenDone: WhenDone;
+  /** A failed flush, or a cancel, ends the jobs of its epoch. */
+  private readonly epoch: number;
   private next = 0;
   /** The flush at `next` was issued when so many entries were complete. */
   private issued: number | null = null;
@@ -25,6 +27,7 @@ class RecordedJob implements IoJob {
     this.device = device;
     this.steps = steps;
     this.whenDone = whenDone;
+    this.epoch = device.epoch;
   }
 
   wait(): void {
@@ -48,6 +51,7 @@ class RecordedJob implements IoJob {
   private perform(): void {
     const step = this.steps[this.next];
     if (step === undefined) return;
+    if (this.device.epoch !== this.epoch) throw new FsError('EIO', 'a flush failed meanwhile');
     if (step.kind === 'write') {
       this.device.record(step.offsetBytes, step.bytes, 'journal');
     } else if (this.issued === null) {
@@ -65,6 +69,7 @@ export class RecordingDevice implements BlockDevice {
   readonly sizeBytes: number;
   readonly readOnly = false;
   readonly log: LogEntry[] = [];
+  epoch = 0;
   /** There is something to {@link step}. */
   onSubmit: (() => void) | null = null;
   private readonly below: BlockDevice;
@@ -117,6 +122,10 @@ export class RecordingDevice implements BlockDevice {
   step(preferFlush = false): void {
     const job = preferFlush ? (this.flushJobs[0] ?? this.journalJobs[0]) : (this.journalJobs[0] ?? this.flushJobs[0]);
     job?.advance();
+  }
+
+  cancel(): void {
+    this.epoch++;
   }
 
   close(): void {

@@ -74,6 +74,7 @@ export class Journal {
   private commitAgain = false;
   private checkpointWanted = false;
   private checkpointFailures = 0;
+  private checkpointError: FsError | null = null;
   private failure: FsError | null = null;
   /** The log and the superblocks say so: there may be something to replay. */
   private begun = false;
@@ -215,6 +216,9 @@ export class Journal {
   flushAll(): void {
     this.commitNow();
     this.checkpointNow();
+    // Once more after a failure: the log still holds everything, and the device may have recovered.
+    if (this.committedTransactions.length > 0) this.checkpointNow();
+    if (this.committedTransactions.length > 0 && this.failure === null) throw this.checkpointError;
   }
 
   /** Commits what is running; blocks the thread until it is durable. */
@@ -261,20 +265,33 @@ export class Journal {
    */
   abort(error: FsError): void {
     if (this.failure !== null) return;
+    this.halt(error);
     try {
       const steps = this.store.noteError(-error.errno);
       if (this.begun) this.writeNow(steps);
     } catch {
       // The device that made us give up need not take this write either; the log itself is what counts.
     }
-    this.stop(error);
+    this.tellAborted(error);
   }
 
   /** Gives up and leaves no trace of it: as if the power had gone. */
   stop(error: FsError): void {
     if (this.failure !== null) return;
+    this.halt(error);
+    this.tellAborted(error);
+  }
+
+  /** What is under way goes no further: it may build on what is lost, or take back what is written from here on. */
+  private halt(error: FsError): void {
     this.failure = error;
     this.disarmTimer();
+    this.store.device.cancel?.();
+    this.commitJob?.wait();
+    this.checkpointJob?.wait();
+  }
+
+  private tellAborted(error: FsError): void {
     for (const transaction of [this.running, this.sealed]) {
       if (transaction !== null) for (const tell of transaction.waiters.splice(0)) queueMicrotask(() => tell(error));
     }
@@ -362,6 +379,7 @@ export class Journal {
   }
 
   private submitCommit(transaction: Transaction): void {
+    if (!this.makeRoomFor(transaction)) return;
     this.sealed = transaction;
     this.data.sealed();
     let steps: IoStep[];
@@ -380,6 +398,7 @@ export class Journal {
       this.commitJob = null;
       if (this.failure !== null) {
         this.sealed = null;
+        for (const tell of transaction.waiters.splice(0)) tell(this.failure);
       } else if (error !== null) {
         this.abort(error);
         this.sealed = null;
@@ -388,6 +407,18 @@ export class Journal {
         this.finishCommit(transaction);
       }
     });
+  }
+
+  /** Handles reserve log space for their blocks; what they revoke may take more. False: there is none, and never will be. */
+  private makeRoomFor(transaction: Transaction): boolean {
+    const needed = this.store.blocksFor(transaction.blocks.size, transaction.revoked.size);
+    if (needed > this.store.freeBlocks) this.checkpointNow();
+    if (needed <= this.store.freeBlocks && this.failure === null) return true;
+    // Those who wait for it are told by the abort.
+    this.sealed = transaction;
+    this.abort(new FsError('EIO', 'the log is full and its blocks cannot be written home'));
+    this.sealed = null;
+    return false;
   }
 
   /** What comes before the first record: the image says that there is a log to replay, and the log where it starts. */
@@ -474,6 +505,7 @@ export class Journal {
         // The log keeps everything; the tail on disk is the old one or the new one, and both are right. File data is not
         // in the log: if some was waiting for this flush, it may be lost.
         this.checkpointFailures++;
+        this.checkpointError = error;
         if (this.checkpointFailures > 1 || !this.data.isFlushed || !this.data.idle) this.abort(error);
         this.tellReady();
         return;

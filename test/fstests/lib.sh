@@ -58,6 +58,12 @@ must_be_clean() {
 }
 
 fill() { node "$HERE/synced.mjs" fill "$MNT" "$@"; }
+# Like fill, and all COUNT of them have to be synced.
+fill_all() {
+  local before=$(wc -l <"$1")
+  fill "$@"
+  [ $(($(wc -l <"$1") - before)) = "$3" ] || fail "not all of $3 files could be written and synced"
+}
 must_be_there() {
   [ -s "$1" ] || fail "nothing was synced, so nothing is shown"
   node "$HERE/synced.mjs" verify "$MNT" "$@" || fail "fsynced files are lost"

@@ -15,7 +15,7 @@ for round in $(seq "$ROUNDS"); do
   LIST=$SCRATCH/list$round
   : >"$LIST"
   mount_ext4d /dev/mapper/flakey || fail mount
-  fill "$LIST" 1 40 64
+  fill_all "$LIST" 1 40 64
   # Unsynced work under way when the device goes.
   (cp -r /usr/share/doc/adduser /usr/share/doc/apt "$MNT"/ 2>/dev/null; mkdir -p "$MNT"/d/e/f; mv "$MNT"/file1 "$MNT"/d/) 2>/dev/null
   mv "$MNT"/d/file1 "$MNT"/file1
@@ -30,7 +30,7 @@ for round in $(seq "$ROUNDS"); do
   blockdev --flushbufs /dev/mapper/flakey
   mount_ext4d /dev/mapper/flakey || fail "mount after the device came back"
   must_be_there "$LIST" 64
-  fill "$LIST" 200 5 64
+  fill_all "$LIST" 200 5 64
   umount_ext4d || fail unmount
   must_be_clean /dev/mapper/flakey
   more_cleanup

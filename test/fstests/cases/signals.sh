@@ -10,7 +10,7 @@ for signal in TERM INT HUP KILL ABRT OOM; do
   mke2fs -q -F -t ext4 "$IMAGE" || fail mke2fs
   : >"$LIST"
   mount_ext4d "$IMAGE" || fail mount
-  fill "$LIST" 1 20 16 >/dev/null
+  fill_all "$LIST" 1 20 16 >/dev/null
   cp -r /usr/share/doc/apt "$MNT"/
   if [ "$signal" = OOM ]; then
     # Out of memory for its cgroup, or where there is none of version 2, the same kill by hand.

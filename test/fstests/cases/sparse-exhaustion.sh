@@ -15,6 +15,7 @@ for round in $(seq "$ROUNDS"); do
   : >"$LIST"
   mount_ext4d "$IMAGE" || fail mount
   fill "$LIST" 1 60 1024
+  [ "$(wc -l <"$LIST")" -gt 10 ] || fail "too little could be written"
   [ "$(wc -l <"$LIST")" -lt 60 ] || fail "the backing store was never full"
   if [ $((round % 2)) = 0 ]; then kill_ext4d; fi
   mount -o remount,size=96m "$BACKING"

@@ -23,6 +23,7 @@ for round in $(seq "$ROUNDS"); do
   : >"$LIST"
   mount_ext4d /dev/mapper/thin || fail "mount"
   fill "$LIST" 1 60 1024
+  [ "$(wc -l <"$LIST")" -gt 10 ] || fail "too little could be written"
   [ "$(wc -l <"$LIST")" -lt 60 ] || fail "the pool was never full"
   if [ $((round % 2)) = 0 ]; then kill_ext4d; fi
   dm_reload data "$(data_table $((DATA_MIB + MORE_MIB)))"

@@ -3,14 +3,17 @@
  * What fsync then promises holds all the same, what is there can still be read, and the next mount recovers.
  */
 import assert from 'node:assert/strict';
+import fc from 'fast-check';
 import { MemoryDevice } from '../../../src/block/memory-device.js';
 import { readTree } from '../../../src/crash/recovered.js';
 import { StateImage } from '../../../src/crash/state-image.js';
 import { FsError } from '../../../src/errors.js';
-import type { Command } from './commands.js';
+import { checkAsyncProperty } from '../../support/property.js';
+import { type Command, commandArbitrary, PRELUDE } from './commands.js';
 import { explore, Tally } from './explorer.js';
 import { type Fault, FaultyDevice } from './faulty-device.js';
 import { formatNamed, poisonedImage } from './formats.js';
+import { treeText } from './model.js';
 import { describe as describeCommand, Workload } from './workload.js';
 
 const BLOCK = 1024;
@@ -44,6 +47,15 @@ const SCRIPTS: Readonly<Record<string, readonly Command[]>> = {
     { op: 'punch', path: 'c', pos: 0, length: 50 },
     { op: 'syncfs' },
   ],
+  // A commit is queued behind a checkpoint whose flush fails: it must not go on as if nothing had been lost.
+  'a commit behind a checkpoint': [
+    { op: 'write', path: 'b', pos: 0, length: BLOCK },
+    { op: 'syncfs' },
+    { op: 'checkpoint' },
+    { op: 'append', path: 'a', length: 3 * BLOCK },
+    { op: 'commit' },
+    { op: 'idle' },
+  ],
 };
 
 const KINDS: readonly Omit<Fault, 'nth' | 'lasting'>[] = [
@@ -69,10 +81,14 @@ async function runWith(script: readonly Command[], fault: Fault): Promise<boolea
     return true;
   }
   for (const command of script) await workload.run(command);
-  const errorBefore = workload.aborted;
-  device.mended = true;
-  if (errorBefore !== null) readTree(workload.fs);
+  // What is there can be read, and is what it was; unless it is reading that fails.
+  if (workload.aborted !== null && fault.on !== 'read') {
+    const { versions } = workload.model;
+    assert.equal(treeText(readTree(workload.fs)), versions[versions.length - 1].tree, 'after the abort');
+  }
+  // Unmounting meets the fault as well.
   const recorded = await workload.finish();
+  device.mended = true;
   if (device.metAt === null) return false;
   explore(image, recorded, { from: device.metAt }, new Tally());
   return true;
@@ -102,4 +118,45 @@ describe('when an I/O of the device fails', function () {
       }
     }
   }
+
+  it('whatever the workload, whichever I/O it is', async () => {
+    const scripts = fc.array(commandArbitrary(BLOCK), { minLength: 3, maxLength: 30, size: 'max' });
+    const faults = fc.record({
+      kind: fc.constantFrom(...KINDS),
+      nth: fc.integer({ min: 1, max: 40 }),
+      lasting: fc.boolean(),
+    });
+    await checkAsyncProperty(
+      fc.asyncProperty(scripts, faults, async (script, { kind, nth, lasting }) => {
+        await runWith([...PRELUDE, ...script], { ...kind, nth, lasting });
+      }),
+      { numRuns: 250 },
+    );
+  });
+
+  it('a flush that takes the error of another does not let the others go on', async () => {
+    for (const command of ['commit', 'checkpoint'] as const) {
+      const fault: Fault = { on: 'flush', errno: 'EIO', loses: true, nth: 4, lasting: false };
+      const device = new FaultyDevice(new MemoryDevice(pristine.slice()), fault, BLOCK);
+      const workload = new Workload(device, { device });
+      const { journal } = workload.fs.volume;
+      await workload.run({ op: 'write', path: 'b', pos: 0, length: BLOCK });
+      await workload.run({ op: 'syncfs' });
+      await workload.run({ op: 'append', path: 'a', length: 3 * BLOCK });
+      await workload.run({ op: command });
+      device.step();
+      // Somebody else's fsync of data written in place: its flush runs beside the journal's, and fails.
+      journal.noteDataWrite();
+      journal.whenDataFlushed(() => {});
+      device.step(true);
+      device.step(true);
+      while (device.busy) {
+        device.step();
+        await null;
+      }
+      assert.notEqual(workload.aborted, null, command);
+      device.mended = true;
+      explore(image, await workload.finish(), { from: device.metAt ?? 0 }, new Tally());
+    }
+  });
 });

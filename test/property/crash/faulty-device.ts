@@ -48,6 +48,7 @@ export class FaultyDevice extends RecordingDevice {
       return;
     }
     if (this.fault.loses) loseUnflushed(this.log);
+    this.cancel();
     throw this.error();
   }
 
