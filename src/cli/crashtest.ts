@@ -3,7 +3,16 @@
  * which crashes its promises do not survive.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -18,6 +27,7 @@ import { RecordingDevice } from '../crash/recording-device.js';
 import { StateImage } from '../crash/state-image.js';
 import type { LogEntry, LoggedWrite } from '../crash/write-log.js';
 import { FsError } from '../errors.js';
+import type { Filesystem } from '../ext4/filesystem.js';
 import { readJournalMap } from '../ext4/journal-inode.js';
 import { readGeometry } from '../ext4/open.js';
 import { parseArguments, UsageError } from './args.js';
@@ -33,6 +43,7 @@ const USAGE = `usage: ext4d crashtest [OPTIONS] -- COMMAND [ARGUMENT]...
                    time of the crash is its standard input. Without it only ext4d's own recovery is tested
   --size MIB       of the scratch filesystem (64)          --mkfs OPTIONS   for mke2fs
   --most N         recovered filesystems to verify (300)   --seed N         for the choice of crash states (1)
+  --timeout S      for each --verify (60); after five that take longer the rest is not verified
   --report FILE    the report in HTML (ext4d-crashtest.html; - for none)
   --keep DIR       write there the first image of each kind of broken state, and the whole history as a dm-log-writes log
 `;
@@ -43,6 +54,7 @@ const OPTIONS = {
   mkfs: { type: 'string' },
   most: { type: 'string' },
   seed: { type: 'string' },
+  timeout: { type: 'string' },
   report: { type: 'string' },
   keep: { type: 'string' },
 } as const;
@@ -55,8 +67,13 @@ const Exit = { KEPT: 0, BROKEN: 1, OPERATIONAL: 8, USAGE: 16 } as const;
 
 const THOROUGHNESS: Thoroughness = { exhaustiveWrites: 3, randomSubsets: 6, tornStates: 4 };
 const UNIT_BYTES = 4096;
-const VERIFY_TIMEOUT_MS = 60_000;
 const COMMAND_TIMEOUT_MS = 600_000;
+
+/** Images are held in memory, one for each way of looking at them. */
+const MAX_MIB = 1536;
+const MAX_TIMEOUTS = 5;
+/** What a shell answers for a command that cannot be run, or is not there. */
+const NOT_RUN: ReadonlySet<number> = new Set([126, 127]);
 
 interface Settings {
   readonly command: readonly string[];
@@ -66,6 +83,7 @@ interface Settings {
   readonly mkfs: readonly string[];
   readonly most: number;
   readonly seed: number;
+  readonly verifyTimeoutMs: number;
   readonly reportFile: string | null;
   readonly keep: string | null;
 }
@@ -129,13 +147,13 @@ function makePlace(scratch: string, { sizeMiB }: Settings): Place {
 function parseSettings(args: readonly string[]): Settings {
   const dashes = args.indexOf('--');
   if (dashes < 0 || dashes === args.length - 1) throw new UsageError('the command to test is missing: put it after --');
-  const { values } = parseArguments(args.slice(0, dashes), OPTIONS, []);
+  const { values } = parseArguments(joined(args.slice(0, dashes)), OPTIONS, []);
   const last = (name: keyof typeof OPTIONS): string | null => values[name].at(-1) ?? null;
-  const number = (name: keyof typeof OPTIONS, byDefault: number, least: number): number => {
+  const number = (name: keyof typeof OPTIONS, byDefault: number, least: number, most = 2 ** 31): number => {
     const text = last(name);
     const value = text === null ? byDefault : Number(text);
-    if (!Number.isInteger(value) || value < least)
-      throw new UsageError(`--${name} ${text}: not a number from ${least}`);
+    if (!Number.isInteger(value) || value < least || value > most)
+      throw new UsageError(`--${name} ${text}: not a number from ${least} to ${most}`);
     return value;
   };
   const reportFile = last('report') ?? 'ext4d-crashtest.html';
@@ -143,17 +161,43 @@ function parseSettings(args: readonly string[]): Settings {
     command: args.slice(dashes + 1),
     setup: last('setup'),
     verify: last('verify'),
-    sizeMiB: number('size', 64, 8),
+    sizeMiB: number('size', 64, 8, MAX_MIB),
     mkfs: last('mkfs')?.split(/\s+/).filter(Boolean) ?? [],
     most: number('most', 300, 1),
     seed: number('seed', 1, 1),
+    verifyTimeoutMs: 1000 * number('timeout', 60, 1, 86_400),
     reportFile: reportFile === '-' ? null : reportFile,
     keep: last('keep'),
   };
 }
 
+/** `--mkfs "-b 1024"`: the value of an option may begin with a dash. */
+function joined(args: readonly string[]): string[] {
+  const list: string[] = [];
+  for (let i = 0; i < args.length; i++) {
+    const takesValue = args[i].startsWith('--') && Object.hasOwn(OPTIONS, args[i].slice(2)) && i + 1 < args.length;
+    list.push(takesValue ? `${args[i]}=${args[++i]}` : args[i]);
+  }
+  return list;
+}
+
+/** Better now than after all the work. Throws CommandError. */
+function checkOutputs({ reportFile, keep }: Settings): void {
+  for (const [option, make] of [
+    ['--report', () => reportFile !== null && closeSync(openSync(reportFile, 'a'))],
+    ['--keep', () => keep !== null && mkdirSync(keep, { recursive: true })],
+  ] as const) {
+    try {
+      make();
+    } catch (error) {
+      throw new CommandError(`${option}: ${error instanceof Error ? error.message : error}`, Exit.OPERATIONAL);
+    }
+  }
+}
+
 async function crashtest(settings: Settings, scratch: string, place: Place, signal: AbortSignal): Promise<number> {
   const started = performance.now();
+  checkOutputs(settings);
   const recording = await record(settings, scratch, place, signal);
   const { log, base } = recording;
   const writes = log.filter(({ kind }) => kind === 'write').length;
@@ -205,7 +249,12 @@ async function record(settings: Settings, scratch: string, place: Place, signal:
   const device = new RecordingDevice(new MemoryDevice(fresh), UNIT_BYTES);
   device.onSubmit = () => setImmediate(() => runJobs(device));
   const printed: { position: number; text: string }[] = [];
-  const { code } = await whileMounted(device, { ...place, wrap: (fs) => recordOperations(fs, device) }, () =>
+  const wrap = (fs: Filesystem) => {
+    if (fs.readOnly)
+      throw new CommandError(`nothing can be recorded: ${fs.report.readOnlyReasons.join('; ')}`, Exit.OPERATIONAL);
+    return recordOperations(fs, device);
+  };
+  const { code, output } = await whileMounted(device, { ...place, wrap }, () =>
     runIn(place.mountpoint, settings.command, {
       timeoutMs: COMMAND_TIMEOUT_MS,
       signal,
@@ -218,6 +267,8 @@ async function record(settings: Settings, scratch: string, place: Place, signal:
     }),
   );
   signal.throwIfAborted();
+  if (NOT_RUN.has(code)) throw new CommandError(`the command could not be run: ${output.trim()}`, Exit.OPERATIONAL);
+  if (code !== 0) print(`the command ended with exit code ${code}: its promises up to then are tested`);
   return { base, log: device.log, exitCode: code, printed };
 }
 
@@ -229,8 +280,12 @@ function makeImage({ sizeMiB, mkfs }: Settings, path: string): Uint8Array {
   writeFileSync(path, '');
   truncateSync(path, sizeMiB * 1024 * 1024);
   const env = { ...process.env, PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin` };
-  const owner = `root_owner=${process.getuid?.() ?? 0}:${process.getgid?.() ?? 0}`;
-  const made = spawnSync('mke2fs', ['-q', '-F', '-t', 'ext4', '-E', owner, ...mkfs, path], { env, encoding: 'utf8' });
+  // One -E replaces another: what the user says is added to ours.
+  const extended = mkfs.flatMap((word, i) => (mkfs[i - 1] === '-E' ? [word] : []));
+  const others = mkfs.filter((word, i) => word !== '-E' && mkfs[i - 1] !== '-E');
+  const owner = [`root_owner=${process.getuid?.() ?? 0}:${process.getgid?.() ?? 0}`, ...extended].join(',');
+  const type = others.includes('-t') ? [] : ['-t', 'ext4'];
+  const made = spawnSync('mke2fs', ['-q', '-F', ...type, '-E', owner, ...others, path], { env, encoding: 'utf8' });
   if (made.status !== 0) throw new CommandError(`mke2fs: ${made.stderr.trim()}`, Exit.OPERATIONAL);
   const bytes = new Uint8Array(readFileSync(path));
   rmSync(path);
@@ -258,9 +313,12 @@ async function verifyKinds(
   const chosen = kinds.filter(({ outcome }) => outcome === 'unverified');
   while (chosen.length > settings.most) chosen.splice(random.below(chosen.length), 1);
   const progress = new Progress();
+  let timeouts = 0;
   for (const [done, kind] of chosen.entries()) {
+    if (timeouts >= MAX_TIMEOUTS) break;
     progress.show('verifying', done, chosen.length);
-    await verifyKind(verify, recording, image, kind, place, signal);
+    await verifyKind(verify, settings.verifyTimeoutMs, recording, image, kind, place, signal);
+    if (/killed after/.test(kind.said)) timeouts++;
     signal.throwIfAborted();
   }
   progress.end();
@@ -268,6 +326,7 @@ async function verifyKinds(
 
 async function verifyKind(
   verify: string,
+  timeoutMs: number,
   recording: Recording,
   image: StateImage,
   kind: StateKind,
@@ -280,7 +339,7 @@ async function verifyKind(
     const { code, output } = await whileMounted(new MemoryDevice(bytes), place, () =>
       runIn(place.mountpoint, ['/bin/sh', '-c', verify], {
         stdin: printedBy(recording, point.position),
-        timeoutMs: VERIFY_TIMEOUT_MS,
+        timeoutMs,
         signal,
       }),
     );

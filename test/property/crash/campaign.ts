@@ -64,13 +64,19 @@ export class Campaign {
   }
 
   /** Random workloads; the first that fails is shrunk and thrown with everything needed to run it again. */
-  async random(seed: number, numRuns: number, path?: string, { shrink = true } = {}): Promise<void> {
+  async random(
+    seed: number,
+    numRuns: number,
+    path?: string,
+    { shrink = true, late = () => false }: { shrink?: boolean; late?: () => boolean } = {},
+  ): Promise<void> {
     const commands = fc.array(commandArbitrary(this.format.blockSize, this.options.ops), {
       minLength: 1,
       maxLength: 60,
       size: 'max',
     });
     const property = fc.asyncProperty(commands, async (script) => {
+      if (late()) return;
       await this.try([...PRELUDE, ...script], { ...this.options, seed: seed + script.length }, PRELUDE.length);
     });
     const result = await fc.check(property, { seed, numRuns, path, endOnFailure: !shrink });

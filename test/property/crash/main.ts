@@ -40,6 +40,12 @@ interface Report {
   readonly failure?: string;
 }
 
+const hours = Number(values.hours);
+if (!(hours >= 0)) {
+  console.error(`--hours ${values.hours}: not a number`);
+  process.exit(2);
+}
+
 async function runScript(script: string): Promise<void> {
   const tally = new Tally();
   const campaign = new Campaign(formats[0], tally);
@@ -55,7 +61,7 @@ async function runScript(script: string): Promise<void> {
 
 /** One process's share of the work; tells the parent what it has done. */
 async function work(index: number, count: number): Promise<void> {
-  const until = Date.now() + Number(values.hours) * 3_600_000;
+  const until = Date.now() + hours * 3_600_000;
   const late = () => Date.now() >= until;
   const stages: [string, (campaign: Campaign) => Promise<void>][] = [1, 2].map((length) => [
     `all sequences of ${length}`,
@@ -69,11 +75,14 @@ async function work(index: number, count: number): Promise<void> {
     for (let round = 0; round === 0 || !late(); round++) {
       const seed = firstSeed + (round * count + index) * 7919;
       for (const format of formats) {
-        await measured('random workloads', format, (campaign) => campaign.random(seed, RUNS_PER_SEED, values.path));
+        await measured('random workloads', format, (campaign) =>
+          // A seed that was asked for is gone through whatever the time.
+          campaign.random(seed, RUNS_PER_SEED, values.path, values.seed === undefined ? { late } : {}),
+        );
         if (values.path !== undefined) return;
         const step = Math.floor(Campaign.sequences(format, 3) / 200);
         await measured('sequences of 3', format, (campaign) =>
-          campaign.exhaustive(3, (each) => each % step === seed % step),
+          campaign.exhaustive(3, (each) => each % step === seed % step && !late()),
         );
       }
     }
@@ -100,6 +109,13 @@ function tell(report: Report): void {
   if (process.send !== undefined) process.send(report);
 }
 
+/** How many workloads a stage has if nothing cuts it short. */
+function outOf(stage: string): string {
+  const length = Number(/^all sequences of (\d)$/.exec(stage)?.[1]);
+  if (!(length > 0)) return '';
+  return ` (of ${formats.reduce((sum, format) => sum + Campaign.sequences(format, length), 0)})`;
+}
+
 /** Starts the processes and adds up what they did. */
 function supervise(): void {
   const processes = values.path === undefined ? availableParallelism() : 1;
@@ -109,7 +125,7 @@ function supervise(): void {
     const seconds = (performance.now() - started) / 1000;
     const all = new Tally();
     for (const tally of totals.values()) all.add(tally);
-    if (final) for (const [stage, tally] of totals) console.log(`${stage}: ${tally.counts()}`);
+    if (final) for (const [stage, tally] of totals) console.log(`${stage}${outOf(stage)}: ${tally.counts()}`);
     console.log(
       `${final ? 'all: ' : ''}${all.summary(seconds)} on ${processes} processors in ${Math.round(seconds)} s`,
     );

@@ -99,12 +99,20 @@ function judgeBytes(
   for (let at = 0; at < content.length; at++) {
     const byte = content[at];
     if (undefinedRanges.some(({ from, to }) => at >= from && at < to)) continue;
-    if (candidates.some((candidate) => (candidate.content[at] ?? 0) === byte)) continue;
+    if (candidates.some((candidate) => byteOf(candidate.content, at, recorded.blockSize) === byte)) continue;
     const known = history.findIndex((entry) => (entry.content[at] ?? 0) === byte);
     const origin = known >= 0 ? `version ${history[known].version} had it` : 'it was never written there';
     return `${path} byte ${at} is ${byte}, which no version from ${oldest} to ${newest} allows: ${origin}`;
   }
   return null;
+}
+
+/**
+ * What a version says of a byte: behind its end nothing, but for zeroes in its last block, which a cut writes at once
+ * when it has committed. Whole blocks behind the end belong to nobody, and nobody may touch them before that.
+ */
+function byteOf(content: Uint8Array, at: number, blockSize: number): number | undefined {
+  return at < content.length ? content[at] : at < Math.ceil(content.length / blockSize) * blockSize ? 0 : undefined;
 }
 
 function indent(text: string): string {

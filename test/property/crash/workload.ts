@@ -36,6 +36,7 @@ export interface Recorded {
   /** How long the log was when the first command began. */
   readonly started: number;
   /** For each command: how long the log was when it was done, and the version then. */
+  readonly blockSize: number;
   /** Each file's content is that of the version, to the byte. */
   readonly exact: boolean;
   readonly commands: readonly { readonly end: number; readonly version: number; readonly text: string }[];
@@ -78,6 +79,8 @@ export class Workload {
   private readonly open: Node[] = [];
   private slow: SlowWrite[] = [];
   private exact: boolean;
+  /** The device is one that fails. */
+  private readonly mayFail: boolean;
   private reads: SlowRead[] = [];
   private readonly promised: Promised[] = [];
   private started = 0;
@@ -91,6 +94,7 @@ export class Workload {
 
   constructor(below: BlockDevice, options: WorkloadOptions = {}) {
     this.exact = options.policy?.journalsData === true;
+    this.mayFail = options.device !== undefined;
     this.device = options.device ?? new RecordingDevice(below, options.unitBytes);
     this.fs = Filesystem.open(this.device, {
       checkpointBytes: options.checkpointBytes,
@@ -152,6 +156,7 @@ export class Workload {
       model: this.model,
       promised: this.promised,
       started: this.started,
+      blockSize: this.fs.volume.geometry.blockSize,
       exact: this.exact,
       commands: this.commands,
     };
@@ -174,9 +179,17 @@ export class Workload {
       if (!(error instanceof FsError)) throw error;
       // Block maps know no unwritten blocks.
       if (error.code === 'EOPNOTSUPP' && ['allocate', 'keep', 'zero'].includes(command.op)) return error.code;
-      assert.ok(['ENOSPC', 'EROFS', 'EIO'].includes(error.code), `${describe(command)}: refused with ${error.message}`);
+      assert.ok(this.mayRefuse(error), `${describe(command)}: refused with ${error.message}`);
       return error.code;
     }
+  }
+
+  /** Anything where I/O fails; ENOSPC on a disk that is nearly full, or when attributes are too many for a block. */
+  private mayRefuse(error: FsError): boolean {
+    if (this.mayFail) return ['EIO', 'EROFS', 'ENOSPC'].includes(error.code);
+    if (error.code !== 'ENOSPC') return false;
+    const { bfree, blocks, ffree } = this.fs.statfs();
+    return error.message.includes('attributes') || bfree < blocks / 4 || ffree < 4;
   }
 
   /** False if the model says that the command makes no sense now. */
