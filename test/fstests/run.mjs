@@ -15,6 +15,7 @@ import { runInUml, whyNoUml } from './uml/boot.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const SKIPPED = 77;
+const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
 /** Names of the cases in the tree. */
 export function caseNames() {
@@ -62,12 +63,15 @@ function runNatively(script, { timeoutMs, env, echo }) {
         if (echo) process.stdout.write(chunk);
       });
     }
-    // First politely: the case then unmounts what it has mounted.
-    const polite = setTimeout(() => process.kill(-child.pid, 'SIGTERM'), timeoutMs);
+    // First politely: the case then unmounts what it has mounted. So, too, when this process is told to end.
+    const end = () => process.kill(-child.pid, 'SIGTERM');
+    for (const signal of ENDING) process.on(signal, end);
+    const polite = setTimeout(end, timeoutMs);
     const hard = setTimeout(() => process.kill(-child.pid, 'SIGKILL'), timeoutMs + 10_000);
     child.on('close', (code) => {
       clearTimeout(polite);
       clearTimeout(hard);
+      for (const signal of ENDING) process.off(signal, end);
       done(verdict(code ?? -1, output));
     });
   });

@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 const here = dirname(fileURLToPath(import.meta.url));
 const KERNEL = '/usr/bin/linux.uml';
 const MEMORY = '1200M';
+const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
 /** Why there can be no User Mode Linux here, or null. */
 export function whyNoUml() {
@@ -66,9 +67,12 @@ export async function runInUml(script, diskMiB, { timeoutMs = 600_000, echo = fa
         if (echo) process.stdout.write(chunk);
       });
     }
-    const timer = setTimeout(() => kill(child), timeoutMs);
+    const end = () => kill(child);
+    for (const signal of ENDING) process.on(signal, end);
+    const timer = setTimeout(end, timeoutMs);
     await new Promise((done) => child.on('close', done));
     clearTimeout(timer);
+    for (const signal of ENDING) process.off(signal, end);
     kill(child);
     const code = existsSync(result) ? Number(readFileSync(result, 'utf8')) : -1;
     return { code, output };
