@@ -4,7 +4,7 @@
  * metadata of a group lies in the first group of its flex group.
  */
 import { CorruptionError } from '../errors.js';
-import { COMPAT } from './features.js';
+import { INCOMPAT } from './features.js';
 import { GroupDescriptor } from './group.js';
 import type { Volume } from './volume.js';
 
@@ -19,9 +19,13 @@ const cache = new WeakMap<Volume, Map<number, Zones>>();
 /** ext4_num_base_meta_blocks: superblock copy, descriptors and their reserve at the start of some groups. */
 export function baseMetaBlocks(vol: Volume, group: number): number {
   const { geometry } = vol;
-  // With sparse_super2 the superblock names the copies; such an image is only read.
-  if ((geometry.compat & COMPAT.sparse_super2) !== 0 && group !== 0) return 0;
-  return geometry.groupHasSuper(group) ? 1 + geometry.gdtBlocks + geometry.reservedGdtBlocks : 0;
+  const superblock = geometry.groupHasSuper(group) ? 1 : 0;
+  const { descsPerBlock, firstMetaBg } = geometry;
+  const inMetaGroups = (geometry.incompat & INCOMPAT.meta_bg) !== 0 && group >= firstMetaBg * descsPerBlock;
+  if (!inMetaGroups) return superblock === 0 ? 0 : 1 + geometry.gdtBlocks + geometry.reservedGdtBlocks;
+  // ext4_bg_num_gdb_meta: in the first, the second and the last group of those that the block describes.
+  const place = group % descsPerBlock;
+  return superblock + (place === 0 || place === 1 || place === descsPerBlock - 1 ? 1 : 0);
 }
 
 function zonesOf(vol: Volume, chunk: number, groupsTogether: number): Zones {

@@ -71,10 +71,12 @@ const SUPPORTED_RW: Record<FeatureSet, ReadonlySet<string>> = {
     'ext_attr',
     'resize_inode',
     'dir_index',
+    'sparse_super2',
+    'fast_commit',
     'stable_inodes',
     'orphan_file',
   ]),
-  incompat: new Set(['filetype', 'needs_recovery', 'extent', '64bit', 'flex_bg', 'metadata_csum_seed']),
+  incompat: new Set(['filetype', 'needs_recovery', 'meta_bg', 'extent', '64bit', 'flex_bg', 'metadata_csum_seed']),
   ro_compat: new Set([
     'sparse_super',
     'large_file',

@@ -63,6 +63,10 @@ export class Geometry {
   readonly hashUnsigned: boolean;
   readonly wantExtraIsize: number;
   readonly orphanFileInum: number;
+  /** sparse_super2: the groups with copies besides the first. */
+  private readonly backupGroups: readonly number[];
+  /** meta_bg: from this block of descriptors on each lies in the groups that it describes. */
+  readonly firstMetaBg: number;
   readonly hasJournal: boolean;
   /** 0: none, or an external one. */
   readonly journalInum: number;
@@ -157,6 +161,8 @@ export class Geometry {
     this.hashUnsigned = (get(SUPERBLOCK.s_flags) & EXT2_FLAGS_UNSIGNED_HASH) !== 0;
     this.wantExtraIsize = Math.min(Math.max(get(SUPERBLOCK.s_want_extra_isize), 32), Math.max(0, this.inodeSize - 128));
     this.orphanFileInum = (this.compat & COMPAT.orphan_file) !== 0 ? get(SUPERBLOCK.s_orphan_file_inum) : 0;
+    this.backupGroups = [SUPERBLOCK.s_backup_bg0, SUPERBLOCK.s_backup_bg1].map(get).filter((group) => group > 0);
+    this.firstMetaBg = get(SUPERBLOCK.s_first_meta_bg);
     this.hasJournal = (this.compat & COMPAT.has_journal) !== 0;
     this.journalUuid = SUPERBLOCK.s_journal_uuid.of(bytes, 0).slice();
     this.defaultMountOpts = get(SUPERBLOCK.s_default_mount_opts);
@@ -181,7 +187,9 @@ export class Geometry {
 
   /** ext4_bg_has_super: groups that carry a superblock and descriptor copy. */
   groupHasSuper(group: number): boolean {
-    if (group <= 1) return true;
+    if (group === 0) return true;
+    if ((this.compat & COMPAT.sparse_super2) !== 0) return this.backupGroups.includes(group);
+    if (group === 1) return true;
     if ((this.roCompat & RO_COMPAT.sparse_super) === 0) return true;
     if (group % 2 === 0) return false;
     for (const base of [3, 5, 7]) {
@@ -192,9 +200,10 @@ export class Geometry {
     return false;
   }
 
-  /** Blocks of group descriptors, each copy. */
+  /** Blocks of group descriptors in each copy that lies behind a superblock; with meta_bg those of the first groups only. */
   get gdtBlocks(): number {
-    return Math.ceil(this.groupCount / this.descsPerBlock);
+    const all = Math.ceil(this.groupCount / this.descsPerBlock);
+    return (this.incompat & INCOMPAT.meta_bg) !== 0 ? Math.min(all, this.firstMetaBg) : all;
   }
 
   /** Block number that holds the primary superblock. */
