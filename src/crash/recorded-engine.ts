@@ -1,5 +1,6 @@
 /** Notes in a history what the user of a filesystem asks for: the names that a report shows beside the writes. */
 import type { Filesystem } from '../ext4/filesystem.js';
+import { withStandIns } from '../ext4/stand-in.js';
 import type { RecordingDevice } from './recording-device.js';
 
 const ROOT = 2;
@@ -77,12 +78,5 @@ export function recordOperations(fs: Filesystem, device: RecordingDevice): Files
       });
     },
   };
-  return new Proxy(fs, {
-    get(target, name) {
-      const stand = recorded[name as keyof Filesystem];
-      if (stand !== undefined) return stand;
-      const value = Reflect.get(target, name, target) as unknown;
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
-  });
+  return withStandIns(fs, recorded);
 }

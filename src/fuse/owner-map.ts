@@ -5,6 +5,7 @@
 import { FsError } from '../errors.js';
 import type { Filesystem } from '../ext4/filesystem.js';
 import type { Ino } from '../ext4/inode.js';
+import { withStandIns } from '../ext4/stand-in.js';
 
 /** Ids [image, image + count) of the image are [host, host + count) outside. */
 export interface IdRange {
@@ -77,12 +78,5 @@ export function withOwners(fs: Filesystem, { uids, gids }: OwnerMap): Filesystem
     rename: (parent, name, newParent, newName, flags, cred) =>
       fs.rename(parent, name, newParent, newName, flags, credOf(newParent, cred)),
   };
-  return new Proxy(fs, {
-    get(target, name) {
-      const stand = mapped[name as keyof Filesystem];
-      if (stand !== undefined) return stand;
-      const value = Reflect.get(target, name, target) as unknown;
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
-  });
+  return withStandIns(fs, mapped);
 }

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { closeSync, mkdirSync, openSync, readdirSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { codeOf } from '../support/code-of.js';
 import { makeImageFile, run } from '../support/mke2fs.js';
 import { EXT4D, Mount, requireOrSkip, whyNoFuse, withMountpoint } from '../support/server.js';
 
@@ -22,15 +23,6 @@ function damagedImage(scratch: string): string {
   closeSync(fd);
   return image;
 }
-
-const codeOf = (work: () => unknown): string => {
-  try {
-    work();
-    return 'done';
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code ?? String(error);
-  }
-};
 
 describe('corruption in a mounted filesystem', function () {
   this.timeout(60_000);

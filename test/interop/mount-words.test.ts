@@ -16,17 +16,9 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
+import { codeOf } from '../support/code-of.js';
 import { fsckFile, makeImageFile, run } from '../support/mke2fs.js';
 import { EXT4D, isMounted, Mount, requireOrSkip, whyNoFuse, withMount, withMountpoint } from '../support/server.js';
-
-const codeOf = (work: () => unknown): string => {
-  try {
-    work();
-    return 'done';
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code ?? String(error);
-  }
-};
 
 /** A mount of a fresh image with these options. */
 function mounted(
