@@ -101,6 +101,7 @@ export const BATCH_FORGET_IN = layout('fuse_batch_forget_in', 8, { count: le32(0
 export const FORGET_ONE = layout('fuse_forget_one', 16, { nodeid: le64(0), nlookup: le64(8) });
 
 export const GETATTR_IN = layout('fuse_getattr_in', 16, { getattr_flags: le32(0), dummy: le32(4), fh: le64(8) });
+export const FUSE_GETATTR_FH = 1;
 
 export const SETATTR_IN = layout('fuse_setattr_in', 88, {
   valid: le32(0),

@@ -3,6 +3,7 @@ import type { Ino } from '../ext4/inode.js';
 import type { DataPath } from './data-path.js';
 import type { Engine } from './engine.js';
 import type { Negotiated } from './init.js';
+import type { LostWrites } from './lost-writes.js';
 import type { NodeTable } from './node-table.js';
 import type { ReplyWriter } from './reply.js';
 import type { Request } from './request.js';
@@ -46,6 +47,8 @@ export interface Context {
   /** INIT has been answered; DESTROY, or the end of the connection, has come. */
   began(): void;
   destroyed(request: Request): void;
+  /** What write-back could not store. */
+  readonly lostWrites: LostWrites;
   /** Writes back what the page cache holds of a file, then calls back. */
   flushPageCache(ino: Ino, done: () => void): void;
 }

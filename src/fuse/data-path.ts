@@ -22,6 +22,7 @@ import { FUSE_WRITE_CACHE, FUSE_WRITE_KILL_SUIDGID, O_DSYNC, READ_IN, WRITE_IN }
 import type { Context } from './context.js';
 import { InFlight } from './in-flight.js';
 import { MAX_WRITE } from './init.js';
+import { Opcode } from './opcodes.js';
 import { killSuidgid } from './privileges.js';
 import { ARGS, type Request } from './request.js';
 
@@ -286,8 +287,7 @@ export class DataPath {
     }
     for (const { pos, length, addr } of pieces) fs.iomapIoend(ino, pos, length, addr, this.ioendFlags(context), 0);
     // Write-back looks only at the error: a short count would lose the rest in silence.
-    const writeFlags = WRITE_IN.write_flags.get(request.view, ARGS);
-    if (plan.failure !== null && (writeFlags & FUSE_WRITE_CACHE) !== 0) throw plan.failure;
+    if (plan.failure !== null && isWriteback(request)) throw plan.failure;
     this.answer(context, request, ino, plan.bytes);
   }
 
@@ -314,8 +314,16 @@ export class DataPath {
 }
 
 /** The kernel's page cache writes back what programs were allowed to write earlier. */
-function opFlags({ view }: Request): number {
-  return (WRITE_IN.write_flags.get(view, ARGS) & FUSE_WRITE_CACHE) !== 0 ? OP_WRITEBACK : OP_WRITE;
+export function isWriteback({ opcode, length, view }: Request): boolean {
+  return (
+    opcode === Opcode.WRITE &&
+    length >= ARGS + WRITE_IN.SIZE &&
+    (WRITE_IN.write_flags.get(view, ARGS) & FUSE_WRITE_CACHE) !== 0
+  );
+}
+
+function opFlags(request: Request): number {
+  return isWriteback(request) ? OP_WRITEBACK : OP_WRITE;
 }
 
 export function read(context: Context, request: Request): void {

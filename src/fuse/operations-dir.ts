@@ -15,7 +15,7 @@ const DT = [0, 8, 4, 2, 6, 1, 12, 10];
 export function opendir(context: Context, request: Request): void {
   const { reply } = context;
   if (context.negotiated.noOpendir) reply.status(request, Errno.ENOSYS);
-  else reply.payload(request, putOpenOut(reply.view, PAYLOAD));
+  else reply.payload(request, putOpenOut(reply.view, PAYLOAD, false));
 }
 
 export function releasedir(context: Context, request: Request): void {

@@ -24,9 +24,12 @@ import { ARGS, type Request } from './request.js';
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
-/** Nothing is kept per open file, so every handle is 0: requests are served by inode. */
-export function putOpenOut(view: WriteView, base: number): number {
-  OPEN_OUT.fh.set(view, base, 0);
+/** Requests are served by inode; nothing is kept per open file but whether it can write. */
+export const FH_READS = 0;
+export const FH_WRITES = 1;
+
+export function putOpenOut(view: WriteView, base: number, forWriting: boolean): number {
+  OPEN_OUT.fh.set(view, base, forWriting ? FH_WRITES : FH_READS);
   OPEN_OUT.open_flags.set(view, base, FOPEN_KEEP_CACHE | FOPEN_PARALLEL_DIRECT_WRITES);
   OPEN_OUT.padding.set(view, base, 0);
   return OPEN_OUT.SIZE;
@@ -55,13 +58,14 @@ export function open(context: Context, request: Request): void {
     if ((OPEN_IN.open_flags.get(view, ARGS) & FUSE_OPEN_KILL_SUIDGID) !== 0) killSuidgid(context, ino);
   }
   nodes.opened(ino, forWriting);
-  if (!reply.payload(request, putOpenOut(reply.view, PAYLOAD))) nodes.released(ino, forWriting);
+  if (!reply.payload(request, putOpenOut(reply.view, PAYLOAD, forWriting))) nodes.released(ino, forWriting);
 }
 
 export function release(context: Context, request: Request): void {
   request.require(RELEASE_IN.SIZE);
   const forWriting = (RELEASE_IN.flags.get(request.view, ARGS) & O_ACCMODE) !== 0;
   context.nodes.released(request.ino, forWriting);
+  if (!context.nodes.hasWriters(request.ino)) context.lostWrites.take(request.ino);
   context.reply.status(request, 0);
 }
 

@@ -15,11 +15,14 @@ import {
   FATTR_UID,
   FORGET_IN,
   FORGET_ONE,
+  FUSE_GETATTR_FH,
+  GETATTR_IN,
   SETATTR_IN,
 } from './abi.js';
 import { modeChanged } from './acl.js';
 import { putAttrOut, putStatxOut } from './attributes.js';
 import type { Context } from './context.js';
+import { FH_WRITES } from './operations-file.js';
 import { modeWithoutSuidgid } from './privileges.js';
 import { PAYLOAD } from './reply.js';
 import { ARGS, inoOf, type Request } from './request.js';
@@ -42,6 +45,10 @@ export function batchForget(context: Context, request: Request): void {
 
 export function getattr(context: Context, request: Request): void {
   const { reply } = context;
+  if (precedesWrite(request)) {
+    const lost = context.lostWrites.take(request.ino);
+    if (lost !== undefined) throw lost;
+  }
   reply.payload(request, putAttrOut(reply.view, PAYLOAD, context.fs.stat(request.ino), context.blockSize));
 }
 
@@ -49,6 +56,15 @@ export function statx(context: Context, request: Request): void {
   const { reply } = context;
   const stat = context.fs.stat(request.ino);
   reply.payload(request, putStatxOut(reply.view, reply.bytes, PAYLOAD, stat, context.blockSize));
+}
+
+/** The kernel asks for the attributes of an open file before it writes (fuse_cache_write_iter). */
+function precedesWrite(request: Request): boolean {
+  const { view } = request;
+  if (request.length < ARGS + GETATTR_IN.SIZE) return false;
+  return (
+    (GETATTR_IN.getattr_flags.get(view, ARGS) & FUSE_GETATTR_FH) !== 0 && GETATTR_IN.fh.get(view, ARGS) === FH_WRITES
+  );
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };

@@ -122,7 +122,7 @@ export function rename2(context: Context, request: Request): void {
 function replyCreated(context: Context, request: Request, ino: Ino, forWriting: boolean): void {
   const { reply, nodes } = context;
   putEntryOut(reply.view, PAYLOAD, context.fs.stat(ino), context.blockSize);
-  putOpenOut(reply.view, PAYLOAD + ENTRY_OUT.SIZE);
+  putOpenOut(reply.view, PAYLOAD + ENTRY_OUT.SIZE, forWriting);
   nodes.remember(ino);
   nodes.opened(ino, forWriting);
   if (!reply.payload(request, ENTRY_OUT.SIZE + OPEN_OUT.SIZE)) {

@@ -9,11 +9,12 @@ import type { Ino } from '../ext4/inode.js';
 import { type Native, requireNative, whenJobDone } from '../native.js';
 import { FUSE_NOTIFY_INVAL_INODE, NOTIFY_INVAL_INODE_OUT, OUT_HEADER } from './abi.js';
 import type { Context, SessionSettings } from './context.js';
-import { DataPath } from './data-path.js';
+import { DataPath, isWriteback } from './data-path.js';
 import { type Entry, entryOf } from './dispatch.js';
 import type { Engine } from './engine.js';
 import { ErrorTranslator } from './errors.js';
 import { MAX_WRITE, type Negotiated, NOTHING_NEGOTIATED, REQUEST_BYTES } from './init.js';
+import { LostWrites } from './lost-writes.js';
 import { NodeTable } from './node-table.js';
 import { Opcode } from './opcodes.js';
 import { Patience } from './patience.js';
@@ -51,6 +52,7 @@ export class Session implements Context {
   readonly nodes = new NodeTable();
   readonly reply: ReplyWriter;
   readonly data: DataPath;
+  readonly lostWrites = new LostWrites();
   readonly settings: SessionSettings;
   readonly blockSize: number;
   negotiated: Negotiated = NOTHING_NEGOTIATED;
@@ -205,8 +207,7 @@ export class Session implements Context {
       entry.run(this, request);
     } catch (error) {
       if (this.retryWithMoreSpace(request, error)) return;
-      const errno = this.errors.errno(error, request.opcode);
-      if (!entry.silent) this.reply.status(request, errno);
+      this.fail(request, error, entry.silent);
     }
   }
 
@@ -230,8 +231,13 @@ export class Session implements Context {
     this.pause(false);
   }
 
-  fail(request: Request, error: unknown): void {
-    this.reply.status(request, this.errors.errno(error, request.opcode));
+  fail(request: Request, error: unknown, silent = false): void {
+    const errno = this.errors.errno(error, request.opcode);
+    if (error instanceof FsError && isWriteback(request)) {
+      this.lostWrites.note(request.ino, error);
+      this.invalidate(request.ino, -1, () => {});
+    }
+    if (!silent) this.reply.status(request, errno);
   }
 
   retryWhenDrained(request: Request, ino: Ino): void {
@@ -307,13 +313,19 @@ export class Session implements Context {
   }
 
   flushPageCache(ino: Ino, done: () => void): void {
+    // Offset 0, length 0: all of it. Dirty pages are written back before they go.
+    this.invalidate(ino, 0, done);
+  }
+
+  /** An offset below 0 leaves the pages alone. */
+  private invalidate(ino: Ino, offset: number, done: () => void): void {
     const length = OUT_HEADER.SIZE + NOTIFY_INVAL_INODE_OUT.SIZE;
     const message = new Uint8Array(length);
     const view = ownView(message);
     OUT_HEADER.len.set(view, 0, length);
     OUT_HEADER.error.set(view, 0, FUSE_NOTIFY_INVAL_INODE);
     NOTIFY_INVAL_INODE_OUT.ino.set(view, OUT_HEADER.SIZE, nodeidOf(ino));
-    // offset 0, length 0: all of it. Dirty pages are written back before they go.
+    NOTIFY_INVAL_INODE_OUT.off.set(view, OUT_HEADER.SIZE, offset);
     whenJobDone(this.native.notify(this.fuseFd, message, 0, length), () => done());
   }
 

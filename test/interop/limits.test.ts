@@ -68,6 +68,26 @@ describe('limits', function () {
       assert.equal(code, 0, output);
     }));
 
+  it('a program that writes on and on without fsync is told when the filesystem is full', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 64);
+      await withMount(image, mountpoint, '', () => {
+        const file = join(mountpoint, 'endless');
+        const { stderr, signal } = spawnSync('dd', ['if=/dev/zero', `of=${file}`, 'bs=1M'], {
+          encoding: 'utf8',
+          timeout: 60_000,
+        });
+        assert.equal(signal, null, 'dd was never told');
+        assert.match(stderr, /No space left/);
+        unlinkSync(file);
+        writeFileSync(file, 'there is room again');
+        assert.equal(readFileSync(file, 'utf8'), 'there is room again');
+      });
+      const { code, output } = fsckFile(image);
+      assert.equal(code, 0, output);
+    }));
+
   it('a file that fills most of the disk can be written anew while its old blocks wait for a commit', () =>
     withMountpoint(async (scratch, mountpoint) => {
       const image = join(scratch, 'image');
