@@ -36,6 +36,12 @@ Napi::Value OpenFile(const Napi::CallbackInfo& info) {
     close(fd);
     return Answer(info.Env(), -EAGAIN);
   }
+  // The kernel lets a write-protected disk be opened for writing, and refuses the mount and the writes.
+  int write_protected = 0;
+  if (!read_only && S_ISBLK(st.st_mode) && ioctl(fd, BLKROGET, &write_protected) == 0 && write_protected != 0) {
+    close(fd);
+    return Answer(info.Env(), -EROFS);
+  }
   fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
   return Answer(info.Env(), fd);
 }

@@ -38,7 +38,7 @@ async function runHelper(args: readonly string[]): Promise<number> {
     if (values.namespace.length > 0)
       throw new UsageError('-N is not supported: enter the namespace first, with nsenter');
     const [image, directory] = positionals;
-    const words = [...values.options];
+    const words = values.options.map(withoutDefault);
     if (flags['read-only']) words.push('ro');
     if (flags['read-write']) words.push('rw');
     const options = parseMountOptions(words, { sloppy: flags.sloppy });
@@ -58,6 +58,9 @@ async function runHelper(args: readonly string[]): Promise<number> {
     return code;
   }
 }
+
+/** mount(8) begins every list with `ro` or `rw`: this `rw` is nobody's wish, and what is write-protected is mounted read-only. */
+const withoutDefault = (list: string) => list.replace(/^rw(,|$)/, '');
 
 function withoutIgnored(lists: readonly string[], ignored: readonly string[]): string {
   return lists

@@ -58,7 +58,7 @@ function openImage(image: string, part: Part, options: MountOptions, tell: (line
     }
   }
   const device = FileDevice.open(image, { readOnly: true, ...pick(part) });
-  if (!options.readOnly) tell('may not be written: mounting read-only');
+  if (!options.readOnly) tell('write-protected, mounting read-only');
   return device;
 }
 

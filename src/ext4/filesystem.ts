@@ -417,8 +417,16 @@ export class Filesystem {
     this.panic();
   }
 
-  /** EXT4_IOC_SHUTDOWN: as if the power had gone. Nothing more is written; the next mount replays what was committed. */
+  /**
+   * EXT4_IOC_SHUTDOWN: what has happened is committed, then nothing more is written, as if the power had gone. FUSE does
+   * not hand on whether the caller wants the log flushed: two of three kinds do, and the third allows it.
+   */
   shutDown(): void {
+    try {
+      this.volume.journal.commitNow();
+    } catch (error) {
+      if (!(error instanceof FsError)) throw error;
+    }
     this.volume.journal.stop(new FsError('EIO', 'the filesystem was shut down'));
   }
 

@@ -16,7 +16,10 @@ export interface AttributeChanges {
 
 export type AtimePolicy = 'noatime' | 'nodiratime' | 'relatime' | 'strictatime';
 
-/** ctime becomes now unless it is given. Throws FsError EPERM for an immutable or append-only inode. */
+/**
+ * ctime becomes now unless it is given. Throws FsError EPERM for an immutable inode, and for an append-only one unless
+ * its times become now (may_setattr).
+ */
 export function setattr(vol: Volume, ino: Ino, changes: AttributeChanges): void {
   const { mode, uid, gid, atime, mtime, ctime } = changes;
   const inode = Inode.get(vol, ino);
@@ -26,9 +29,11 @@ export function setattr(vol: Volume, ino: Ino, changes: AttributeChanges): void 
     if (inode.linksCount === 0 && mtime !== undefined && same(mtime, inode.mtime)) return;
   }
   vol.journal.run(1, (handle) => {
-    if ((inode.flags & (EXT4_IMMUTABLE_FL | EXT4_APPEND_FL)) !== 0 && (mode ?? uid ?? gid) !== undefined) {
+    const fixed = inode.hasFlag(EXT4_IMMUTABLE_FL) ? atime !== undefined : typeof atime === 'object';
+    const owned = (mode ?? uid ?? gid) !== undefined;
+    // mtime by itself is the kernel's, for what was written before.
+    if ((inode.flags & (EXT4_IMMUTABLE_FL | EXT4_APPEND_FL)) !== 0 && (owned || fixed))
       throw new FsError('EPERM', `inode ${ino} may not be changed`);
-    }
     const now = vol.env.now();
     const at = (time: Timestamp | 'now') => (time === 'now' ? now : time);
     const writable = inode.edit(handle);

@@ -1,4 +1,5 @@
 /** Telling the device which blocks are free (FITRIM, and the mount option discard). */
+import { FsError } from '../errors.js';
 import { allocatorState } from './alloc-state.js';
 import { type ClearRun, clearRunAt, findClearRun } from './bitmap.js';
 import { isBlockUninit, readBlockBitmap } from './block-bitmap.js';
@@ -8,7 +9,7 @@ import type { Volume } from './volume.js';
 /**
  * Discards the free runs of at least `minimumBytes` that begin in [startBytes, startBytes + lengthBytes). Blocks freed by a
  * transaction that has not committed are left alone: a crash gives them back to their files. Groups that were never used
- * have nothing to discard. Returns how many bytes that was. Throws FsError, CorruptionError.
+ * have nothing to discard. Returns how many bytes that was. Throws FsError (EINVAL as ext4_trim_fs), CorruptionError.
  */
 export function trimFree(vol: Volume, startBytes: number, lengthBytes: number, minimumBytes: number): number {
   const { geometry, device } = vol;
@@ -16,6 +17,8 @@ export function trimFree(vol: Volume, startBytes: number, lengthBytes: number, m
   const first = Math.max(geometry.firstDataBlock, Math.ceil(startBytes / blockSize));
   const stop = Math.min(geometry.blocksCount, Math.floor((startBytes + lengthBytes) / blockSize));
   const minimum = Math.max(1, Math.ceil(minimumBytes / blockSize));
+  if (startBytes >= geometry.blocksCount * blockSize || lengthBytes < blockSize || minimum > geometry.blocksPerGroup)
+    throw new FsError('EINVAL', 'nothing of the filesystem is in that range');
   const run: ClearRun = { start: 0, length: 0, firstClear: 0 };
   let trimmed = 0;
   for (let group = geometry.groupOf(first); group < geometry.groupCount; group++) {

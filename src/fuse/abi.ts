@@ -201,6 +201,8 @@ export const FALLOCATE_IN = layout('fuse_fallocate_in', 32, {
   mode: le32(24),
   padding: le32(28),
 });
+export const BMAP_IN = layout('fuse_bmap_in', 16, { block: le64(0), blocksize: le32(8), padding: le32(12) });
+export const BMAP_OUT = layout('fuse_bmap_out', 8, { block: le64(0) });
 export const LSEEK_IN = layout('fuse_lseek_in', 24, {
   fh: le64(0),
   offset: le64(8),

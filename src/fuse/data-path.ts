@@ -76,6 +76,11 @@ export class DataPath {
     return this.flights.has(ino);
   }
 
+  /** The byte of the disk, or of the whole image, that is this byte of the filesystem; 0 stays 0. */
+  deviceOffset(addrBytes: number): number {
+    return addrBytes === 0 ? 0 : this.base + addrBytes;
+  }
+
   // Reading
 
   read(context: Context, request: Request): void {

@@ -5,7 +5,7 @@ import { read, write } from './data-path.js';
 import { init } from './init.js';
 import { OPCODE_LIMIT, Opcode, opcodeName } from './opcodes.js';
 import { opendir, readdir, readdirplus, releasedir } from './operations-dir.js';
-import { fallocate, fsync, lseek, open, release, syncfs } from './operations-file.js';
+import { bmap, fallocate, fsync, lseek, open, release, syncfs } from './operations-file.js';
 import { batchForget, forget, getattr, readlink, setattr, statx } from './operations-inode.js';
 import { ioctl } from './operations-ioctl.js';
 import {
@@ -92,6 +92,7 @@ on(Opcode.FSYNCDIR, fsync, 'reads');
 on(Opcode.SYNCFS, syncfs, 'reads');
 on(Opcode.FALLOCATE, fallocate, 'mutates');
 on(Opcode.LSEEK, lseek, 'reads');
+on(Opcode.BMAP, bmap, 'reads');
 on(Opcode.OPENDIR, opendir, 'reads');
 on(Opcode.READDIR, readdir, 'reads');
 on(Opcode.READDIRPLUS, readdirplus, 'reads');

@@ -2,7 +2,10 @@
 import type { WriteView } from '../codec/view.js';
 import { FsError } from '../errors.js';
 import { EXT4_APPEND_FL, EXT4_IMMUTABLE_FL } from '../ext4/format/inode.js';
+import { TYPE_MAPPED } from '../ext4/iomap.js';
 import {
+  BMAP_IN,
+  BMAP_OUT,
   FALLOCATE_IN,
   FOPEN_KEEP_CACHE,
   FOPEN_PARALLEL_DIRECT_WRITES,
@@ -101,6 +104,25 @@ export function fallocate(context: Context, request: Request): void {
   context.reply.status(request, 0);
 }
 
+/**
+ * FIBMAP, and swapon: where on the device a block of the file is; 0 for a hole, for what was never written, and for data
+ * that goes through the log. The kernel asks only for filesystems on block devices.
+ */
+export function bmap(context: Context, request: Request): void {
+  const { view, ino } = request;
+  request.require(BMAP_IN.SIZE);
+  const unit = BMAP_IN.blocksize.get(view, ARGS);
+  const offset = BMAP_IN.block.get(view, ARGS) * unit;
+  if (unit === 0 || context.fs.journalsData(ino)) throw new FsError('EINVAL');
+  afterWriteback(context, request, (later) => {
+    const { fs, reply } = context;
+    const mapping = offset < fs.stat(ino).size ? fs.iomapBegin(ino, offset, unit, 0) : null;
+    const at = mapping?.type === TYPE_MAPPED ? mapping.addrBytes + offset - mapping.offsetBytes : 0;
+    BMAP_OUT.block.set(reply.view, PAYLOAD, Math.floor(context.data.deviceOffset(at) / unit));
+    reply.payload(later, BMAP_OUT.SIZE);
+  });
+}
+
 /** SEEK_DATA and SEEK_HOLE. What only the page cache knows is written back first: to us it would be a hole. */
 export function lseek(context: Context, request: Request): void {
   const { view, ino } = request;
@@ -109,22 +131,24 @@ export function lseek(context: Context, request: Request): void {
   if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw new FsError('EINVAL');
   const kind = whence === SEEK_DATA ? 'data' : 'hole';
   const offset = LSEEK_IN.offset.get(view, ARGS);
-  if (!context.negotiated.writeback || !context.nodes.hasWriters(ino)) {
-    replySeek(context, request, offset, kind);
+  afterWriteback(context, request, (later) => {
+    LSEEK_OUT.offset.set(context.reply.view, PAYLOAD, context.fs.seek(ino, offset, kind));
+    context.reply.payload(later, LSEEK_OUT.SIZE);
+  });
+}
+
+/** Answers once no byte of the file is in the page cache only. */
+function afterWriteback(context: Context, request: Request, answer: (request: Request) => void): void {
+  if (!context.negotiated.writeback || !context.nodes.hasWriters(request.ino)) {
+    answer(request);
     return;
   }
   const waiting = request.stub();
-  context.flushPageCache(ino, () => {
+  context.flushPageCache(request.ino, () => {
     try {
-      replySeek(context, waiting, offset, kind);
+      answer(waiting);
     } catch (error) {
       context.fail(waiting, error);
     }
   });
-}
-
-function replySeek(context: Context, request: Request, offset: number, kind: 'data' | 'hole'): void {
-  const found = context.fs.seek(request.ino, offset, kind);
-  LSEEK_OUT.offset.set(context.reply.view, PAYLOAD, found);
-  context.reply.payload(request, LSEEK_OUT.SIZE);
 }

@@ -9,6 +9,7 @@
  */
 import { spawn, spawnSync } from 'node:child_process';
 import {
+  chmodSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -57,6 +58,8 @@ export async function runUpstream(args) {
     }
     makeUsers();
     scratch = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'ext4d-xfstests-'));
+    // Its users must get through.
+    chmodSync(scratch, 0o755);
     install(WAYS[way]);
     for (const name of ['test', 'scratch']) {
       const image = join(scratch, `${name}.img`);
@@ -155,7 +158,7 @@ async function bothClean(images) {
 
 function makeUsers() {
   for (const user of USERS) {
-    if (spawnSync('id', [user]).status !== 0) tool('useradd', '-M', '--badname', user);
+    if (spawnSync('id', [user]).status !== 0) tool('useradd', '-m', '--badname', user);
   }
 }
 

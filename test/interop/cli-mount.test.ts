@@ -301,4 +301,47 @@ describe('a block device', function () {
         run('losetup', ['-d', device]);
       }
     }));
+
+  const withLoop = (
+    flags: string[],
+    use: (device: string, mountpoint: string, image: string) => void | Promise<void>,
+  ) =>
+    withImage(async (image, mountpoint) => {
+      const device = run('losetup', ['-f', '--show', ...flags, image]).output.trim();
+      try {
+        await use(device, mountpoint, image);
+      } finally {
+        killServer(mountpoint, device);
+        if (isMounted(mountpoint)) run('umount', ['-l', mountpoint]);
+        run('losetup', ['-d', device]);
+      }
+    });
+
+  it('that is write-protected is mounted read-only, unless rw was asked for', () =>
+    withLoop(['-r'], (device, mountpoint) => {
+      const asked = run(EXT4D, ['mount', '-o', 'rw', device, mountpoint]);
+      assert.equal(asked.code, 32, asked.output);
+      const { code, output } = run(HELPER, [device, mountpoint, '-o', 'rw,noatime']);
+      assert.equal(code, 0, output);
+      assert.match(output, /write-protected, mounting read-only/);
+      assert.throws(() => writeFileSync(join(mountpoint, 'file'), ''), { code: 'EROFS' });
+      succeeds('umount', [mountpoint]);
+    }));
+
+  it('tells where the blocks of a file are (FIBMAP), with what is still in the page cache', () =>
+    withLoop([], (device, mountpoint) => {
+      succeeds(EXT4D, ['mount', device, mountpoint]);
+      const file = join(mountpoint, 'file');
+      writeFileSync(file, Buffer.alloc(5 * 4096, 'x'));
+      succeeds('fallocate', ['-o', '20480', '-l', '8192', file]);
+      // FIBMAP is number 1; python is what the native part is built with.
+      const ask = `import fcntl, struct
+      with open(${JSON.stringify(file)}) as f:
+        print([struct.unpack('i', fcntl.ioctl(f, 1, struct.pack('i', n)))[0] for n in range(7)])`;
+      const shown = run('python3', ['-c', ask.replace(/^ {6}/gm, '')]).output;
+      succeeds('umount', [mountpoint]);
+      const first = Number(/^\d+/m.exec(run('debugfs', ['-R', 'bmap file 0', device]).output)?.[0]);
+      const written = [0, 1, 2, 3, 4].map((n) => first + n);
+      assert.deepEqual(JSON.parse(shown), [...written, 0, 0], 'what was only promised is a hole');
+    }));
 });

@@ -10,6 +10,7 @@ import {
   statSync,
   truncateSync,
   unlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -101,6 +102,19 @@ describe('ioctl', function () {
       for (const name of ['fixed', 'log', 'd/new']) unlinkSync(at(name));
     }));
 
+  it('times of an immutable file stay, those of an append-only file can only become now', () =>
+    mounted('', (at) => {
+      for (const name of ['fixed', 'log']) writeFileSync(at(name), 'x');
+      assert.equal(run('chattr', ['+i', at('fixed')]).output, '');
+      assert.equal(run('chattr', ['+a', at('log')]).output, '');
+      const now = (name: string) => run('touch', [at(name)]).code;
+      const then = (name: string) => codeOf(() => utimesSync(at(name), 1, 1));
+      assert.deepEqual([now('fixed'), then('fixed')], [1, 'EPERM']);
+      assert.deepEqual([now('log'), then('log')], [0, 'EPERM']);
+      run('chattr', ['-ia', at('fixed'), at('log')]);
+      assert.equal(then('fixed'), 'done');
+    }));
+
   it('chattr +j moves the data of a file into the log, and back', () =>
     mounted('', (at, image) => {
       const content = Buffer.from('through the log '.repeat(3000));
@@ -150,7 +164,7 @@ describe('ioctl', function () {
     });
   });
 
-  it('a shutdown is a pulled plug: nothing more is written, everything fails, what was synced is there again', function () {
+  it('a shutdown commits what has happened; then nothing more is written and everything fails, and the next mount recovers', function () {
     requireOrSkip(this, run('sh', ['-c', 'command -v xfs_io']).code === 0 ? null : 'xfs_io is missing (xfsprogs)');
     return withMountpoint(async (scratch, mountpoint) => {
       const image = join(scratch, 'image');
@@ -159,10 +173,10 @@ describe('ioctl', function () {
       try {
         writeFileSync(join(mountpoint, 'synced'), 'synced');
         assert.equal(run('sync', [join(mountpoint, 'synced'), mountpoint]).output, '');
-        writeFileSync(join(mountpoint, 'lost'), 'lost');
-        const before = readFileSync(image);
+        mkdirSync(join(mountpoint, 'made'));
         const asked = run('xfs_io', ['-x', '-c', 'shutdown', mountpoint]);
         assert.equal(asked.code, 0, asked.output);
+        const before = readFileSync(image);
         assert.equal(
           codeOf(() => writeFileSync(join(mountpoint, 'more'), '')),
           'EIO',
@@ -174,10 +188,7 @@ describe('ioctl', function () {
       }
       await withMount(image, mountpoint, '', () => {
         assert.equal(readFileSync(join(mountpoint, 'synced'), 'utf8'), 'synced');
-        assert.equal(
-          codeOf(() => readFileSync(join(mountpoint, 'lost'))),
-          'ENOENT',
-        );
+        assert.ok(statSync(join(mountpoint, 'made')).isDirectory());
       });
       assert.equal(fsckFile(image).code, 0);
     });
@@ -205,6 +216,12 @@ describe('discard', function () {
       assert.ok(usedBytes(image) < full - 28 * MIB, `${usedBytes(image)} of ${full} bytes`);
       run('sh', ['-c', 'echo 1 > /proc/sys/vm/drop_caches']);
       assert.ok(readFileSync(at('kept')).equals(kept));
+    }));
+
+  it('fstrim beyond the end of the filesystem is an error', () =>
+    mounted('', (at) => {
+      assert.match(run('fstrim', ['-o', '1T', at('.')]).output, /Invalid argument/);
+      assert.match(run('fstrim', ['-l', '10', at('.')]).output, /Invalid argument/);
     }));
 
   it('fstrim leaves alone what a transaction freed that has not committed', () =>
