@@ -80,6 +80,8 @@ export interface Native {
   /** Runs fusermount3 and receives the connection from it: [descriptor or -errno, what it said]. */
   mountWithHelper(helper: string, options: string, target: string): [number, string];
 
+  /** Wall-clock time as the kernel stamps inodes: seconds and nanoseconds. */
+  clockCoarse(into: Float64Array): void;
   /** 3 = error, 4 = warning, 5 = notice, 6 = info. */
   syslog(priority: number, line: string): void;
   detachStdio(): number;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <syslog.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "args.h"
@@ -50,9 +51,24 @@ Napi::Value SetIoFlusher(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) != 0 ? -errno : 0);
 }
 
+// clockCoarse(into): wall-clock time as the kernel stamps inodes, [seconds, nanoseconds]
+Napi::Value ClockCoarse(const Napi::CallbackInfo& info) {
+  const double* numbers;
+  size_t count;
+  if (!NumbersArg(info, 0, &numbers, &count)) return info.Env().Undefined();
+  if (count < 2) return Refuse(info.Env(), "no room for the time");
+  auto* into = const_cast<double*>(numbers);
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME_COARSE, &now);
+  into[0] = static_cast<double>(now.tv_sec);
+  into[1] = static_cast<double>(now.tv_nsec);
+  return info.Env().Undefined();
+}
+
 }  // namespace
 
 void RegisterSystem(Napi::Env env, Napi::Object exports) {
+  exports.Set("clockCoarse", Napi::Function::New<ClockCoarse>(env, "clockCoarse"));
   exports.Set("syslog", Napi::Function::New<Syslog>(env, "syslog"));
   exports.Set("detachStdio", Napi::Function::New<DetachStdio>(env, "detachStdio"));
   exports.Set("setIoFlusher", Napi::Function::New<SetIoFlusher>(env, "setIoFlusher"));

@@ -1,9 +1,19 @@
 import { randomInt } from 'node:crypto';
+import { loadNative } from '../native.js';
 import type { Environment } from './volume.js';
+
+/** Seconds and nanoseconds. */
+const clock = new Float64Array(2);
 
 /** Time and randomness of the real world. */
 export const realEnvironment: Environment = {
   now() {
+    // The kernel's own stamps are as coarse: a finer one here could be later than one it takes after it.
+    const native = loadNative();
+    if (native !== null) {
+      native.clockCoarse(clock);
+      return { seconds: clock[0], nanoseconds: clock[1] };
+    }
     const ms = Date.now();
     return { seconds: Math.floor(ms / 1000), nanoseconds: (ms % 1000) * 1_000_000 };
   },

@@ -138,6 +138,10 @@ export class Filesystem {
   lookup(parent: Ino, name: Uint8Array): Ino | 0 {
     return namei.lookup(this.volume, parent, name);
   }
+  /** An inode that someone knows by its number. Throws FsError ESTALE if no name leads to it. */
+  byHandle(ino: Ino): Ino {
+    return namei.byHandle(this.volume, ino);
+  }
   create(parent: Ino, name: Uint8Array, mode: number, cred: namei.Credentials): Ino {
     return namei.create(this.writable(), parent, name, mode, cred);
   }
@@ -347,6 +351,9 @@ export class Filesystem {
   }
   setLabel(label: Uint8Array): void {
     setLabel(this.writable(), label);
+    // Others read the superblock where it is on the disk.
+    this.volume.journal.commitNow();
+    this.volume.journal.checkpointNow();
   }
   /** FITRIM: returns the bytes discarded. */
   trim(startBytes: number, lengthBytes: number, minimumBytes: number): number {

@@ -16,6 +16,7 @@ import {
   EXT4_APPEND_FL,
   EXT4_IMMUTABLE_FL,
   EXT4_LINK_MAX,
+  EXT4_ROOT_INO,
   S_IFBLK,
   S_IFCHR,
   S_IFDIR,
@@ -43,6 +44,14 @@ export const NEW_INODE_CREDITS = 16;
 /** The inode of a name, or 0. Throws FsError ENOTDIR, ENAMETOOLONG. */
 export function lookup(vol: Volume, parent: Ino, name: Uint8Array): Ino | 0 {
   return lookupEntry(vol, Inode.get(vol, parent), name);
+}
+
+/** Throws FsError ESTALE for what no name leads to: free inodes, removed ones, and the filesystem's own (ext4_nfs_get_inode). */
+export function byHandle(vol: Volume, ino: Ino): Ino {
+  const { firstInode, inodesCount } = vol.geometry;
+  const inRange = ino === EXT4_ROOT_INO || (ino >= firstInode && ino <= inodesCount);
+  if (!inRange || Inode.get(vol, ino).linksCount === 0) throw new FsError('ESTALE', `inode ${ino} has no name`);
+  return ino;
 }
 
 /** The parent as a place to change names in. Throws what forbids it. */

@@ -275,6 +275,7 @@ export const FUSE_NOTIFY_INVAL_INODE = 2;
 
 /** INIT flags, low word. */
 export const FUSE_ASYNC_READ = 1 << 0;
+export const FUSE_EXPORT_SUPPORT = 1 << 4;
 export const FUSE_ATOMIC_O_TRUNC = 1 << 3;
 export const FUSE_BIG_WRITES = 1 << 5;
 export const FUSE_DONT_MASK = 1 << 6;

@@ -5,6 +5,7 @@ export type Engine = Pick<
   Filesystem,
   | 'readOnly'
   | 'lookup'
+  | 'byHandle'
   | 'create'
   | 'mkdir'
   | 'mknod'

@@ -33,8 +33,13 @@ function replyEntry(context: Context, request: Request, ino: Ino): void {
   if (!reply.payload(request, length)) nodes.forget(ino, 1);
 }
 
+const DOT = 0x2e;
+
 export function lookup(context: Context, request: Request): void {
-  const ino = context.fs.lookup(request.ino, request.name(ARGS));
+  const name = request.name(ARGS);
+  // open_by_handle_at(2) and an NFS server: an inode that the kernel knows only by its number.
+  const byHandle = name.length === 1 && name[0] === DOT;
+  const ino = byHandle ? context.fs.byHandle(request.ino) : context.fs.lookup(request.ino, name);
   if (ino !== 0) {
     replyEntry(context, request, ino);
     return;

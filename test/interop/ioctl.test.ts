@@ -154,6 +154,7 @@ describe('ioctl', function () {
       await withMount(image, mountpoint, '', () => {
         assert.match(run('xfs_io', ['-c', 'label', mountpoint]).output, /label = "before"/);
         assert.match(run('xfs_io', ['-c', 'label -s after', mountpoint]).output, /label = "after"/);
+        assert.match(run('blkid', ['-p', image]).output, /LABEL="after"/, 'others see it while it is mounted');
         assert.match(
           run('xfs_io', ['-c', 'label -s much-too-long-a-label', mountpoint]).output,
           /Invalid argument|label/,

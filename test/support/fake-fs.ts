@@ -108,6 +108,10 @@ export class FakeFs implements Engine {
     throw new FsError(code);
   }
 
+  byHandle(ino: number): number {
+    return ino;
+  }
+
   lookup(parent: number, name: Uint8Array): number {
     if (name.length > 255) throw new FsError('ENAMETOOLONG');
     return this.node(parent).children.get(key(name)) ?? 0;
