@@ -8,6 +8,7 @@ import type { Handle } from '../jbd2/handle.js';
 import { findInBlock, recLen, setRecLen } from './dir-block.js';
 import { DX_HASH_LAST_KNOWN, hashName, nameHash } from './dir-hash.js';
 import { appendDirBlock, blockCount, readDirBlock, writeAccess } from './dir-read.js';
+import { INCOMPAT } from './features.js';
 import {
   DX_COUNTLIMIT,
   DX_ENTRY,
@@ -33,8 +34,8 @@ export interface Path {
   readonly hashVersion: number;
 }
 
-/** Levels below the root that the format allows without large_dir. */
-const MAX_LEVELS = 1;
+/** Levels below the root that the format allows (ext4_dir_htree_level). */
+const maxLevels = (vol: Volume) => ((vol.geometry.incompat & INCOMPAT.large_dir) !== 0 ? 2 : 1);
 
 export const entryHash = (frame: Frame, i: number) =>
   i === 0 ? 0 : DX_ENTRY.hash.get(frame.block.view, frame.entriesAt + i * DX_ENTRY.SIZE);
@@ -71,7 +72,7 @@ export function indexHashVersion(dir: Inode, { view }: CachedBlock): number {
   const bad = (finding: string) => new CorruptionError('directory index', `inode ${dir.ino}`, finding);
   if (version > DX_HASH_LAST_KNOWN) throw bad(`hash version ${version}`);
   if (DX_ROOT_INFO.info_length.get(view, DX_ROOT_INFO_OFFSET) !== DX_ROOT_INFO.SIZE) throw bad('its root is malformed');
-  if (levels > MAX_LEVELS) throw bad(`${levels} levels`);
+  if (levels > maxLevels(dir.vol)) throw bad(`${levels} levels`);
   if ((DX_ROOT_INFO.unused_flags.get(view, DX_ROOT_INFO_OFFSET) & 1) !== 0) throw bad('unknown flags');
   return version;
 }
@@ -155,22 +156,19 @@ export function insertIndexEntry(handle: Handle, frame: Frame, hash: number, lbl
 }
 
 /**
- * Makes room for one more entry in the lowest index block on the path: splits it, or puts a level under the root.
- * Returns the path for `hash`, found again. Throws FsError ENOSPC when the index is full.
+ * Makes room for one more entry in the lowest index block on the path: splits the full ones from the top down, or puts a
+ * level under the root. Returns the path for `hash`, found again. Throws FsError ENOSPC when the index is full.
  */
 export function makeIndexRoom(handle: Handle, vol: Volume, dir: Inode, path: Path, hash: number): Path {
-  const { frames } = path;
-  const lowest = frames[frames.length - 1];
-  if (entryCount(lowest) < entryLimit(lowest)) return path;
-  if (frames.length === 1) {
-    addLevel(handle, vol, dir, lowest);
-    return makeIndexRoom(handle, vol, dir, probe(vol, dir, lowest.block, hash, path.hashVersion), hash);
+  let { frames } = path;
+  for (;;) {
+    const level = frames.findLastIndex((frame) => entryCount(frame) < entryLimit(frame));
+    if (level === frames.length - 1) return { ...path, frames };
+    if (level >= 0) splitNode(handle, vol, dir, frames[level], frames[level + 1]);
+    else if (frames.length <= maxLevels(vol)) addLevel(handle, vol, dir, frames[0]);
+    else throw new FsError('ENOSPC', 'the directory index is full (the large_dir feature allows more)');
+    frames = probe(vol, dir, frames[0].block, hash, path.hashVersion).frames;
   }
-  const root = frames[0];
-  if (entryCount(root) >= entryLimit(root))
-    throw new FsError('ENOSPC', 'the directory index is full (the large_dir feature allows more)');
-  splitNode(handle, vol, dir, root, lowest);
-  return probe(vol, dir, root.block, hash, path.hashVersion);
 }
 
 /** The root's entries move to a new node, the only child of the root. */
@@ -185,11 +183,12 @@ function addLevel(handle: Handle, vol: Volume, dir: Inode, root: Frame): void {
   const block = writeAccess(handle, root.block);
   DX_COUNTLIMIT.count.set(block.view, root.entriesAt, 1);
   DX_ENTRY.block.set(block.view, root.entriesAt, lblk);
-  DX_ROOT_INFO.indirect_levels.set(block.view, DX_ROOT_INFO_OFFSET, 1);
+  const levels = DX_ROOT_INFO.indirect_levels.get(block.view, DX_ROOT_INFO_OFFSET);
+  DX_ROOT_INFO.indirect_levels.set(block.view, DX_ROOT_INFO_OFFSET, levels + 1);
 }
 
-/** The upper half of a full node moves to a new one, which the root points to as well. */
-function splitNode(handle: Handle, vol: Volume, dir: Inode, root: Frame, full: Frame): void {
+/** The upper half of a full node moves to a new one, which the node above points to as well. */
+function splitNode(handle: Handle, vol: Volume, dir: Inode, above: Frame, full: Frame): void {
   const { lblk, block: node } = appendDirBlock(handle, vol, dir);
   const count = entryCount(full);
   const kept = count >>> 1;
@@ -203,7 +202,7 @@ function splitNode(handle: Handle, vol: Volume, dir: Inode, root: Frame, full: F
   DX_COUNTLIMIT.count.set(node.view, DX_NODE_ENTRIES, count - kept);
   const block = writeAccess(handle, full.block);
   DX_COUNTLIMIT.count.set(block.view, full.entriesAt, kept);
-  insertIndexEntry(handle, root, hash, lblk);
+  insertIndexEntry(handle, above, hash, lblk);
 }
 
 /** True if the block starts like an index root: "." of 12 bytes and ".." over the rest. */

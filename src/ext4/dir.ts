@@ -24,8 +24,8 @@ import type { Volume } from './volume.js';
 
 export { readDirectory } from './dir-list.js';
 
-/** Blocks that adding an entry may change: leaves, two index levels, a new block with its mapping and bitmap. */
-export const DIR_ENTRY_CREDITS = 24;
+/** Blocks that adding an entry may change: leaves, three index levels, new blocks with their mapping and bitmap. */
+export const DIR_ENTRY_CREDITS = 28;
 
 /** An entry where it is. Stays right until another entry of the directory is added or removed. */
 export interface Place {

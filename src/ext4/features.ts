@@ -76,7 +76,16 @@ const SUPPORTED_RW: Record<FeatureSet, ReadonlySet<string>> = {
     'stable_inodes',
     'orphan_file',
   ]),
-  incompat: new Set(['filetype', 'needs_recovery', 'meta_bg', 'extent', '64bit', 'flex_bg', 'metadata_csum_seed']),
+  incompat: new Set([
+    'filetype',
+    'needs_recovery',
+    'meta_bg',
+    'extent',
+    '64bit',
+    'flex_bg',
+    'metadata_csum_seed',
+    'large_dir',
+  ]),
   ro_compat: new Set([
     'sparse_super',
     'large_file',
