@@ -3,6 +3,7 @@ import { crc32c } from '../codec/crc.js';
 import type { ReadView } from '../codec/view.js';
 import { CorruptionError } from '../errors.js';
 import type { BlockKind, CachedBlock, WritableBlock } from '../jbd2/block-cache.js';
+import { casefold } from './casefold.js';
 import { INCOMPAT } from './features.js';
 import { DIR_ENTRY, DIR_ENTRY_TAIL, EXT4_FT_DIR_CSUM, entryBytes } from './format/dir-entry.js';
 import { DX_COUNTLIMIT, DX_ENTRY, DX_NODE_ENTRIES, DX_ROOT_ENTRIES, DX_TAIL } from './format/htree.js';
@@ -133,8 +134,14 @@ function checkEntries(vol: Volume, block: CachedBlock): void {
   }
 }
 
-/** Byte offset of the entry with this name, or -1. */
-export function findInBlock(vol: Volume, block: CachedBlock, name: Uint8Array): number {
+/** Byte offset of the entry with this name, or -1. With `folded` case does not matter. */
+export function findInBlock(
+  vol: Volume,
+  block: CachedBlock,
+  name: Uint8Array,
+  folded: Uint8Array | null = null,
+): number {
+  if (folded !== null) return findFolded(vol, block, folded);
   const end = entrySpace(vol);
   const { blockSize } = vol.geometry;
   const { bytes, view } = block;
@@ -145,6 +152,18 @@ export function findInBlock(vol: Volume, block: CachedBlock, name: Uint8Array): 
     let i = 1;
     while (i < length && bytes[at + 8 + i] === name[i]) i++;
     if (i >= length) return at;
+  }
+  return -1;
+}
+
+/** An entry that is not valid UTF-8 is nobody's other spelling. */
+function findFolded(vol: Volume, block: CachedBlock, folded: Uint8Array): number {
+  const end = entrySpace(vol);
+  for (let at = 0; at < end; at += recLen(block.view, at, vol.geometry.blockSize)) {
+    if (DIR_ENTRY.inode.get(block.view, at) === 0) continue;
+    const length = DIR_ENTRY.name_len.get(block.view, at);
+    const entry = casefold(block.bytes.subarray(at + DIR_ENTRY.SIZE, at + DIR_ENTRY.SIZE + length) as Uint8Array);
+    if (entry?.length === folded.length && entry.every((byte, i) => byte === folded[i])) return at;
   }
   return -1;
 }

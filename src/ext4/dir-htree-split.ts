@@ -2,7 +2,7 @@
 import type { WritableBlock } from '../jbd2/block-cache.js';
 import type { Handle } from '../jbd2/handle.js';
 import { entrySpace, findRoom, formatLeaf, insertAt, recLen, setRecLen } from './dir-block.js';
-import { hashName, nameHash } from './dir-hash.js';
+import { nameHash } from './dir-hash.js';
 import {
   indexHashVersion,
   indexLimit,
@@ -12,6 +12,7 @@ import {
   type Path,
   probe,
 } from './dir-htree.js';
+import { hashNameIn } from './dir-name.js';
 import { appendDirBlock, readDirBlock, writeAccess } from './dir-read.js';
 import { DIR_ENTRY, entryBytes } from './format/dir-entry.js';
 import { DX_COUNTLIMIT, DX_ENTRY, DX_ROOT_ENTRIES, DX_ROOT_INFO, DX_ROOT_INFO_OFFSET } from './format/htree.js';
@@ -32,14 +33,15 @@ interface Hashed {
   readonly hash: number;
 }
 
-function hashedEntries(vol: Volume, block: WritableBlock, version: number, from = 0): Hashed[] {
+function hashedEntries(dir: Inode, block: WritableBlock, version: number, from = 0): Hashed[] {
+  const { vol } = dir;
   const entries: Hashed[] = [];
   const end = entrySpace(vol);
   for (let at = from; at < end; ) {
     const length = recLen(block.view, at, vol.geometry.blockSize);
     if (DIR_ENTRY.inode.get(block.view, at) !== 0) {
       const nameLength = DIR_ENTRY.name_len.get(block.view, at);
-      hashName(vol.geometry, version, block.bytes.subarray(at + DIR_ENTRY.SIZE, at + DIR_ENTRY.SIZE + nameLength));
+      hashNameIn(dir, version, block.bytes.subarray(at + DIR_ENTRY.SIZE, at + DIR_ENTRY.SIZE + nameLength));
       entries.push({ at, size: entryBytes(nameLength), hash: nameHash.hash });
     }
     at += length;
@@ -63,7 +65,7 @@ function packInto(vol: Volume, target: WritableBlock, source: Uint8Array, entrie
 export function addIndexed(handle: Handle, vol: Volume, dir: Inode, entry: Entry): void {
   const root = readDirBlock(vol, dir, 0);
   const version = indexHashVersion(dir, root);
-  hashName(vol.geometry, version, entry.name);
+  hashNameIn(dir, version, entry.name);
   const { hash } = nameHash;
   let path = probe(vol, dir, root, hash, version);
   const leaf = readDirBlock(vol, dir, leafOf(path));
@@ -80,7 +82,7 @@ export function addIndexed(handle: Handle, vol: Volume, dir: Inode, entry: Entry
 /** Moves the upper half of a leaf, by hash, to a new block. Returns the half where `hash` belongs. */
 function splitLeaf(handle: Handle, vol: Volume, dir: Inode, path: Path, hash: number): WritableBlock {
   const old = writeAccess(handle, readDirBlock(vol, dir, leafOf(path)));
-  const entries = hashedEntries(vol, old, path.hashVersion).sort((a, b) => a.hash - b.hash || a.at - b.at);
+  const entries = hashedEntries(dir, old, path.hashVersion).sort((a, b) => a.hash - b.hash || a.at - b.at);
   // Half of the bytes, not of the names, so that both halves have room.
   let moved = 0;
   let split = entries.length;
@@ -105,7 +107,7 @@ export function makeIndexed(handle: Handle, vol: Volume, dir: Inode): void {
   const source = root.bytes.slice();
   const dotDot = recLen(root.view, 0, blockSize);
   const first = dotDot + recLen(root.view, dotDot, blockSize);
-  const entries = hashedEntries(vol, root, hashVersion, first);
+  const entries = hashedEntries(dir, root, hashVersion, first);
   const { lblk, block: leaf } = appendDirBlock(handle, vol, dir);
   packInto(vol, leaf, source, entries);
   root.bytes.fill(0, DX_ROOT_INFO_OFFSET);

@@ -127,16 +127,21 @@ export function nextLeaf(vol: Volume, dir: Inode, path: Path): number {
   return hash;
 }
 
-/** The block and offset of a name, or null. */
-export function findIndexed(vol: Volume, dir: Inode, name: Uint8Array): { block: CachedBlock; at: number } | null {
+/** The block and offset of a name, or null; `folded` as in findInBlock. */
+export function findIndexed(
+  vol: Volume,
+  dir: Inode,
+  name: Uint8Array,
+  folded: Uint8Array | null,
+): { block: CachedBlock; at: number } | null {
   const root = readDirBlock(vol, dir, 0);
   const version = indexHashVersion(dir, root);
-  hashName(vol.geometry, version, name);
+  hashName(vol.geometry, version, folded ?? name);
   const { hash } = nameHash;
   const path = probe(vol, dir, root, hash, version);
   for (;;) {
     const block = readDirBlock(vol, dir, leafOf(path));
-    const at = findInBlock(vol, block, name);
+    const at = findInBlock(vol, block, name, folded);
     if (at >= 0) return { block, at };
     const next = nextLeaf(vol, dir, path);
     if (next < 0 || (next & 1) === 0 || (next & ~1) >>> 0 !== hash) return null;

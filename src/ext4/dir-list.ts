@@ -7,8 +7,9 @@ import { FsError } from '../errors.js';
 import type { CachedBlock } from '../jbd2/block-cache.js';
 import { isIndexed } from './dir.js';
 import { entrySpace, recLen } from './dir-block.js';
-import { hashName, nameHash } from './dir-hash.js';
+import { nameHash } from './dir-hash.js';
 import { indexHashVersion, leafOf, nextLeaf, probe } from './dir-htree.js';
+import { hashNameIn } from './dir-name.js';
 import { blockCount, readDirBlock } from './dir-read.js';
 import { DIR_ENTRY } from './format/dir-entry.js';
 import type { Ino, Inode } from './inode.js';
@@ -72,7 +73,7 @@ function listIndexed(vol: Volume, dir: Inode, cursor: number, visit: Visit): voi
   const path = probe(vol, dir, root, Math.floor(wanted / MINOR_UNITS) * 2, version);
   for (;;) {
     const block = readDirBlock(vol, dir, leafOf(path));
-    const entries = sortedEntries(vol, block, version, wanted);
+    const entries = sortedEntries(dir, block, version, wanted);
     for (let i = 0; i < entries.length; i++) {
       const { key, at } = entries[i];
       // Entries of one key are listed together: going on in the middle of them lists them again rather than not at all.
@@ -83,15 +84,16 @@ function listIndexed(vol: Volume, dir: Inode, cursor: number, visit: Visit): voi
   }
 }
 
-function sortedEntries(vol: Volume, block: CachedBlock, version: number, from: number): Listed[] {
+function sortedEntries(dir: Inode, block: CachedBlock, version: number, from: number): Listed[] {
+  const { vol } = dir;
   const entries: Listed[] = [];
   const end = entrySpace(vol);
   for (let at = 0; at < end; ) {
     const length = recLen(block.view, at, vol.geometry.blockSize);
     if (DIR_ENTRY.inode.get(block.view, at) !== 0) {
       const nameLength = DIR_ENTRY.name_len.get(block.view, at);
-      hashName(
-        vol.geometry,
+      hashNameIn(
+        dir,
         version,
         block.bytes.subarray(at + DIR_ENTRY.SIZE, at + DIR_ENTRY.SIZE + nameLength) as Uint8Array,
       );

@@ -15,6 +15,7 @@ import {
 } from './dir-block.js';
 import { findIndexed, looksLikeIndexRoot } from './dir-htree.js';
 import { addIndexed, makeIndexed } from './dir-htree-split.js';
+import { foldedIn } from './dir-name.js';
 import { appendDirBlock, blockCount, readDirBlock, writeAccess } from './dir-read.js';
 import { COMPAT } from './features.js';
 import { DIR_ENTRY, EXT4_NAME_LEN, FILE_TYPE } from './format/dir-entry.js';
@@ -42,11 +43,12 @@ export function findEntry(vol: Volume, dir: Inode, name: Uint8Array): Place | nu
   if (name.length > EXT4_NAME_LEN) throw new FsError('ENAMETOOLONG');
   if (!dir.isDirectory) throw new FsError('ENOTDIR');
   const isDot = name.length <= 2 && name[0] === 0x2e && (name.length === 1 || name[1] === 0x2e);
-  if (isIndexed(vol, dir) && !isDot) return findIndexed(vol, dir, name);
+  const folded = isDot ? null : foldedIn(dir, name);
+  if (isIndexed(vol, dir) && !isDot) return findIndexed(vol, dir, name, folded);
   const blocks = isDot ? 1 : blockCount(vol, dir);
   for (let lblk = 0; lblk < blocks; lblk++) {
     const block = readDirBlock(vol, dir, lblk);
-    const at = findInBlock(vol, block, name);
+    const at = findInBlock(vol, block, name, folded);
     if (at >= 0) return { block, at };
   }
   return null;
@@ -62,9 +64,10 @@ export function lookupEntry(vol: Volume, dir: Inode, name: Uint8Array): Ino | 0 
   return place === null ? 0 : entryIno(place);
 }
 
-/** Adds an entry; the caller knows that the name is not there. Throws FsError ENOSPC. */
+/** Adds an entry; the caller knows that the name is not there. Throws FsError ENOSPC, EINVAL. */
 export function addEntry(handle: Handle, vol: Volume, dir: Inode, name: Uint8Array, ino: Ino, mode: number): void {
   const entry = { name, ino, fileType: FILE_TYPE[mode & S_IFMT] ?? 0 };
+  foldedIn(dir, name);
   if (isIndexed(vol, dir)) {
     addIndexed(handle, vol, dir, entry);
     return;

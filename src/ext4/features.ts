@@ -85,6 +85,7 @@ const SUPPORTED_RW: Record<FeatureSet, ReadonlySet<string>> = {
     'flex_bg',
     'metadata_csum_seed',
     'large_dir',
+    'casefold',
   ]),
   ro_compat: new Set([
     'sparse_super',

@@ -6,8 +6,10 @@ import type { BlockDevice } from '../block/device.js';
 import { CorruptionError, FsError } from '../errors.js';
 import { whenSpaceReturns } from './block-alloc.js';
 import { readDirectory } from './dir.js';
+import { foldsCase } from './dir-name.js';
 import { evictAll } from './evict.js';
 import { fallocate, seekDataHole } from './fallocate.js';
+import { INCOMPAT } from './features.js';
 import { readData } from './file-data.js';
 import { EXT4_ERRORS_CONTINUE, EXT4_ERRORS_PANIC, EXT4_ERRORS_RO, SUPERBLOCK } from './format/superblock.js';
 import { type Ino, Inode } from './inode.js';
@@ -137,6 +139,11 @@ export class Filesystem {
 
   lookup(parent: Ino, name: Uint8Array): Ino | 0 {
     return namei.lookup(this.volume, parent, name);
+  }
+  /** The case of names in this directory does not matter. */
+  foldsCase(ino: Ino): boolean {
+    const folds = (this.volume.geometry.incompat & INCOMPAT.casefold) !== 0;
+    return folds && foldsCase(Inode.get(this.volume, ino));
   }
   /** An inode that someone knows by its number. Throws FsError ESTALE if no name leads to it. */
   byHandle(ino: Ino): Ino {

@@ -162,8 +162,8 @@ function fillIn(
 function inheritedFlags(flags: number, type: number): number {
   const inherited = flags & EXT4_FL_INHERITED & ~EXT4_TOPDIR_FL;
   if (type === S_IFDIR) return inherited;
-  // EXT4_REG_FLMASK takes dirsync, topdir and projinherit away; other types keep nodump and noatime only.
-  if (type === S_IFREG) return inherited & ~(0x10000 | 0x20000 | 0x20000000);
+  // EXT4_REG_FLMASK takes dirsync, topdir, projinherit and casefold away; other types keep nodump and noatime only.
+  if (type === S_IFREG) return inherited & ~(0x10000 | 0x20000 | 0x20000000 | 0x40000000);
   return inherited & (EXT4_NODUMP_FL | EXT4_NOATIME_FL);
 }
 

@@ -1,6 +1,7 @@
 /** chattr(1) and its relatives: the flags, the generation and the project of an inode, as users may see and set them. */
 import { FsError } from '../errors.js';
-import { RO_COMPAT } from './features.js';
+import { isEmpty } from './dir.js';
+import { INCOMPAT, RO_COMPAT } from './features.js';
 import { fileData } from './file-data.js';
 import {
   EXT4_APPEND_FL,
@@ -36,7 +37,7 @@ function mayChange(inode: Inode, { uid }: Caller): void {
   if (uid !== 0 && uid !== inode.uid) throw new FsError('EPERM', 'only the owner may change this');
 }
 
-/** ext4_ioctl_setflags. Throws FsError EPERM, EOPNOTSUPP, EROFS. Data of the inode must not be on its way. */
+/** ext4_ioctl_setflags. Throws FsError EPERM, EOPNOTSUPP, EROFS, ENOTEMPTY. Data of the inode must not be on its way. */
 export function setFlags(vol: Volume, ino: Ino, wanted: number, caller: Caller): void {
   const inode = Inode.get(vol, ino);
   mayChange(inode, caller);
@@ -48,8 +49,8 @@ export function setFlags(vol: Volume, ino: Ino, wanted: number, caller: Caller):
   if ((changed & privileged) !== 0 && caller.uid !== 0) throw new FsError('EPERM', 'only root may change this flag');
   if (inode.hasFlag(EXT4_IMMUTABLE_FL) && (flags & EXT4_IMMUTABLE_FL) !== 0)
     throw new FsError('EPERM', `inode ${ino} is immutable`);
-  if ((changed & (EXT4_EXTENTS_FL | EXT4_CASEFOLD_FL)) !== 0)
-    throw new FsError('EOPNOTSUPP', 'extents and casefolding of what is there cannot be switched');
+  if ((changed & EXT4_EXTENTS_FL) !== 0) throw new FsError('EOPNOTSUPP', 'extents of what is there cannot be switched');
+  if ((changed & EXT4_CASEFOLD_FL) !== 0) mayFold(inode);
   const switches = (changed & EXT4_JOURNAL_DATA_FL) !== 0;
   // What is in the log, or kept in memory as if it were, must not meet data that goes straight to the device.
   if (switches) vol.journal.flushAll();
@@ -62,6 +63,14 @@ export function setFlags(vol: Volume, ino: Ino, wanted: number, caller: Caller):
     vol.journal.flushAll();
     vol.cache.dropClean(fileData);
   }
+}
+
+/** Names that are there were hashed otherwise. */
+function mayFold(inode: Inode): void {
+  if ((inode.vol.geometry.incompat & INCOMPAT.casefold) === 0)
+    throw new FsError('EOPNOTSUPP', 'the filesystem has no casefold feature');
+  if (!inode.isDirectory) throw new FsError('ENOTDIR');
+  if (!isEmpty(inode.vol, inode)) throw new FsError('ENOTEMPTY');
 }
 
 /** ext4_mask_flags */

@@ -14,7 +14,13 @@ import type { TransactionStore } from '../jbd2/transaction-store.js';
 import { realEnvironment } from './environment.js';
 import { formatUuid } from './external-journal.js';
 import { describeFeatures, INCOMPAT, RO_COMPAT } from './features.js';
-import { EXT4_ERROR_FS, EXT4_VALID_FS, SUPERBLOCK, SUPERBLOCK_OFFSET } from './format/superblock.js';
+import {
+  EXT4_ENC_UTF8_12_1,
+  EXT4_ERROR_FS,
+  EXT4_VALID_FS,
+  SUPERBLOCK,
+  SUPERBLOCK_OFFSET,
+} from './format/superblock.js';
 import { readJournalMap } from './journal-inode.js';
 import { type MountPolicy, policyOf } from './mount-policy.js';
 import { type OrphanReport, processOrphans } from './orphan.js';
@@ -76,6 +82,12 @@ export function judgeFeatures(geometry: Geometry): string[] {
   if (refused.length > 0) {
     const names = refused.map((feature) => feature.name);
     throw new UnsupportedError(`the image uses features that are not supported: ${names.join(', ')}`, names);
+  }
+  if ((geometry.incompat & INCOMPAT.casefold) !== 0 && geometry.encoding !== EXT4_ENC_UTF8_12_1) {
+    const name = `encoding ${geometry.encoding}`;
+    throw new UnsupportedError(`the image folds the case of names in an unknown encoding (${geometry.encoding})`, [
+      name,
+    ]);
   }
   const reasons: string[] = [];
   const readOnly = [

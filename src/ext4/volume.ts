@@ -11,7 +11,12 @@ import type { Journal } from '../jbd2/journal.js';
 import { type Tid, tidGeq } from '../jbd2/tid.js';
 import { COMPAT, INCOMPAT, RO_COMPAT } from './features.js';
 import { EXT2_MIN_DESC_SIZE } from './format/group-desc.js';
-import { EXT2_FLAGS_UNSIGNED_HASH, EXT4_SUPER_MAGIC, SUPERBLOCK } from './format/superblock.js';
+import {
+  EXT2_FLAGS_UNSIGNED_HASH,
+  EXT4_ENC_STRICT_MODE_FL,
+  EXT4_SUPER_MAGIC,
+  SUPERBLOCK,
+} from './format/superblock.js';
 import { type MountPolicy, policyOf } from './mount-policy.js';
 
 /** Wall-clock time split as inodes store it. */
@@ -62,6 +67,10 @@ export class Geometry {
   readonly hashVersion: number;
   readonly hashUnsigned: boolean;
   readonly wantExtraIsize: number;
+  /** casefold: names that are not valid UTF-8 are refused in folding directories. */
+  readonly strictEncoding: boolean;
+  /** s_encoding of folded names. */
+  readonly encoding: number;
   readonly orphanFileInum: number;
   /** sparse_super2: the groups with copies besides the first. */
   private readonly backupGroups: readonly number[];
@@ -160,6 +169,8 @@ export class Geometry {
     this.hashVersion = get(SUPERBLOCK.s_def_hash_version);
     this.hashUnsigned = (get(SUPERBLOCK.s_flags) & EXT2_FLAGS_UNSIGNED_HASH) !== 0;
     this.wantExtraIsize = Math.min(Math.max(get(SUPERBLOCK.s_want_extra_isize), 32), Math.max(0, this.inodeSize - 128));
+    this.encoding = get(SUPERBLOCK.s_encoding);
+    this.strictEncoding = (get(SUPERBLOCK.s_encoding_flags) & EXT4_ENC_STRICT_MODE_FL) !== 0;
     this.orphanFileInum = (this.compat & COMPAT.orphan_file) !== 0 ? get(SUPERBLOCK.s_orphan_file_inum) : 0;
     this.backupGroups = [SUPERBLOCK.s_backup_bg0, SUPERBLOCK.s_backup_bg1].map(get).filter((group) => group > 0);
     this.firstMetaBg = get(SUPERBLOCK.s_first_meta_bg);

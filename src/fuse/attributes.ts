@@ -1,7 +1,9 @@
 /** struct fuse_attr and its relatives from the engine's stat. */
 import type { WriteView } from '../codec/view.js';
 import type { InodeStat } from '../ext4/filesystem.js';
+import type { Ino } from '../ext4/inode.js';
 import { ATTR, ATTR_OUT, ENTRY_OUT, STATX, STATX_BASIC_STATS, STATX_BTIME, STATX_OUT, SX_TIME } from './abi.js';
+import type { Context } from './context.js';
 import { nodeidOf } from './request.js';
 
 /**
@@ -9,6 +11,14 @@ import { nodeidOf } from './request.js';
  * kernel that keeps them, so nothing ever grows stale.
  */
 export const CACHE_SECONDS = 86_400;
+
+/**
+ * Names in a casefolded directory are not kept at all: the kernel would tell `Name` from `name`, and keep one when the other
+ * has gone.
+ */
+export function nameSecondsIn({ fs }: Context, directory: Ino): number {
+  return fs.foldsCase(directory) ? 0 : CACHE_SECONDS;
+}
 
 export function putAttr(view: WriteView, base: number, stat: InodeStat, blockSize: number): void {
   ATTR.ino.set(view, base, stat.ino);
@@ -37,10 +47,17 @@ export function putAttrOut(view: WriteView, base: number, stat: InodeStat, block
   return ATTR_OUT.SIZE;
 }
 
-export function putEntryOut(view: WriteView, base: number, stat: InodeStat, blockSize: number): number {
+/** `nameSeconds`: how long the kernel may keep that the name stands for the inode. */
+export function putEntryOut(
+  view: WriteView,
+  base: number,
+  stat: InodeStat,
+  blockSize: number,
+  nameSeconds: number,
+): number {
   ENTRY_OUT.nodeid.set(view, base, nodeidOf(stat.ino));
   ENTRY_OUT.generation.set(view, base, stat.generation);
-  ENTRY_OUT.entry_valid.set(view, base, CACHE_SECONDS);
+  ENTRY_OUT.entry_valid.set(view, base, nameSeconds);
   ENTRY_OUT.attr_valid.set(view, base, CACHE_SECONDS);
   ENTRY_OUT.entry_valid_nsec.set(view, base, 0);
   ENTRY_OUT.attr_valid_nsec.set(view, base, 0);

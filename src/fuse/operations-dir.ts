@@ -2,7 +2,7 @@
 import { Errno } from '../errors.js';
 import type { Ino } from '../ext4/inode.js';
 import { DIRENT, ENTRY_OUT, READ_IN } from './abi.js';
-import { putEmptyEntry, putEntryOut } from './attributes.js';
+import { nameSecondsIn, putEmptyEntry, putEntryOut } from './attributes.js';
 import type { Context } from './context.js';
 import { putOpenOut } from './operations-file.js';
 import { PAYLOAD } from './reply.js';
@@ -30,19 +30,20 @@ function isDotOrDotDot(name: Uint8Array): boolean {
 const handedOut: Ino[] = [];
 
 function list(context: Context, request: Request, plus: boolean): void {
-  const { reply, fs, nodes, blockSize } = context;
+  const { reply, fs, nodes } = context;
   const { view: out, bytes } = reply;
   request.require(READ_IN.SIZE);
   const cursor = READ_IN.offset.get(request.view, ARGS);
   const limit = Math.min(PAYLOAD + READ_IN.size.get(request.view, ARGS), bytes.length);
   const entryBytes = plus ? ENTRY_OUT.SIZE : 0;
+  const nameSeconds = nameSecondsIn(context, request.ino);
   let at = PAYLOAD;
   handedOut.length = 0;
   fs.readdir(request.ino, cursor, (name, ino, fileType, nextCursor) => {
     const length = (entryBytes + DIRENT.SIZE + name.length + 7) & ~7;
     if (at + length > limit) return false;
     if (plus) {
-      if (!isDotOrDotDot(name) && putEntry(context, at, ino, blockSize)) handedOut.push(ino);
+      if (!isDotOrDotDot(name) && putEntry(context, at, ino, nameSeconds)) handedOut.push(ino);
       else putEmptyEntry(out, bytes, at, 0);
     }
     const dirent = at + entryBytes;
@@ -61,9 +62,9 @@ function list(context: Context, request: Request, plus: boolean): void {
 }
 
 /** One bad inode must not hide the names around it: whoever looks it up gets the error. */
-function putEntry(context: Context, at: number, ino: Ino, blockSize: number): boolean {
+function putEntry(context: Context, at: number, ino: Ino, nameSeconds: number): boolean {
   try {
-    putEntryOut(context.reply.view, at, context.fs.stat(ino), blockSize);
+    putEntryOut(context.reply.view, at, context.fs.stat(ino), context.blockSize, nameSeconds);
     return true;
   } catch {
     return false;

@@ -15,7 +15,7 @@ import {
   RENAME2_IN,
 } from './abi.js';
 import { defaultAcl, inheritAcl, withoutUmask } from './acl.js';
-import { CACHE_SECONDS, putEmptyEntry, putEntryOut } from './attributes.js';
+import { nameSecondsIn, putEmptyEntry, putEntryOut } from './attributes.js';
 import type { Context } from './context.js';
 import { putOpenOut } from './operations-file.js';
 import { killSuidgid } from './privileges.js';
@@ -28,7 +28,8 @@ const S_IFREG = 0o100000;
 /** Replies with the inode; the kernel then holds one more reference to it. */
 function replyEntry(context: Context, request: Request, ino: Ino): void {
   const { reply, nodes } = context;
-  const length = putEntryOut(reply.view, PAYLOAD, context.fs.stat(ino), context.blockSize);
+  const seconds = nameSecondsIn(context, request.ino);
+  const length = putEntryOut(reply.view, PAYLOAD, context.fs.stat(ino), context.blockSize, seconds);
   nodes.remember(ino);
   if (!reply.payload(request, length)) nodes.forget(ino, 1);
 }
@@ -45,7 +46,7 @@ export function lookup(context: Context, request: Request): void {
     return;
   }
   const { reply } = context;
-  reply.payload(request, putEmptyEntry(reply.view, reply.bytes, PAYLOAD, CACHE_SECONDS));
+  reply.payload(request, putEmptyEntry(reply.view, reply.bytes, PAYLOAD, nameSecondsIn(context, request.ino)));
 }
 
 export function mknod(context: Context, request: Request): void {
@@ -126,7 +127,8 @@ export function rename2(context: Context, request: Request): void {
 /** An entry and an open file in one reply. */
 function replyCreated(context: Context, request: Request, ino: Ino, forWriting: boolean): void {
   const { reply, nodes } = context;
-  putEntryOut(reply.view, PAYLOAD, context.fs.stat(ino), context.blockSize);
+  const seconds = nameSecondsIn(context, request.ino);
+  putEntryOut(reply.view, PAYLOAD, context.fs.stat(ino), context.blockSize, seconds);
   putOpenOut(reply.view, PAYLOAD + ENTRY_OUT.SIZE, forWriting);
   nodes.remember(ino);
   nodes.opened(ino, forWriting);

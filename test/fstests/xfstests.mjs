@@ -2,28 +2,26 @@
  * The upstream suite (kdave/xfstests) with ext4d in the place of a kernel filesystem.
  *   XFSTESTS_DIR=built-checkout node test/fstests/run.mjs --as ext4|fuse [arguments of its ./check]
  *
- * --as ext4: on loop devices, stock mkfs.ext4 and e2fsck after each test; /sbin/mount.ext4 is ext4d for as long as it
- * runs. --as fuse: on image files, the plain tests, as for any FUSE filesystem; the suite then makes and checks nothing
+ * --as ext4: on loop devices, stock mkfs.ext4 and e2fsck after each test. --as fuse: on image files, the plain tests, as for any FUSE filesystem; the suite then makes and checks nothing
  * on the disk, and the runner has e2fsck look at both images at the end.
+ * The runner has a mount namespace of its own, in which mount(8) finds ext4d as its helper: nobody else notices.
  * Makes the users fsgqa, fsgqa2 and 123456-fsgqa where they are missing: dozens of tests want them.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
-  lstatSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
-  readlinkSync,
+  realpathSync,
   rmSync,
   symlinkSync,
   truncateSync,
-  unlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -31,8 +29,8 @@ const helpers = join(here, 'helpers');
 const USERS = ['fsgqa', 'fsgqa2', '123456-fsgqa'];
 const DEVICE_MIB = 2048;
 const WAYS = {
-  ext4: { helper: join(helpers, 'mount.ext4'), installed: '/sbin/mount.ext4' },
-  fuse: { helper: join(helpers, 'mount.fuse.ext4d'), installed: '/sbin/mount.fuse.ext4d' },
+  ext4: join(helpers, 'mount.ext4'),
+  fuse: join(helpers, 'mount.fuse.ext4d'),
 };
 
 class Refusal extends Error {}
@@ -48,6 +46,7 @@ export async function runUpstream(args) {
   const at = args.indexOf('--as');
   const way = args[at + 1];
   const suite = process.env.XFSTESTS_DIR;
+  if (process.env.EXT4D_NAMESPACE === undefined) return inNamespace();
   let scratch = null;
   const devices = [];
   try {
@@ -60,7 +59,7 @@ export async function runUpstream(args) {
     scratch = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'ext4d-xfstests-'));
     // Its users must get through.
     chmodSync(scratch, 0o755);
-    install(WAYS[way]);
+    install(WAYS[way], scratch);
     for (const name of ['test', 'scratch']) {
       const image = join(scratch, `${name}.img`);
       writeFileSync(image, '');
@@ -83,7 +82,7 @@ export async function runUpstream(args) {
   } finally {
     for (const name of scratch === null ? [] : ['test', 'scratch']) spawnSync('umount', ['-q', join(scratch, name)]);
     if (way === 'ext4') for (const device of devices) spawnSync('losetup', ['-d', device]);
-    if (way in WAYS) uninstall(WAYS[way]);
+    spawnSync('umount', [SBIN]);
     if (scratch !== null) rmSync(scratch, { recursive: true, force: true });
   }
 }
@@ -162,22 +161,27 @@ function makeUsers() {
   }
 }
 
-function install({ helper, installed }) {
-  if (lstatSync(installed, { throwIfNoEntry: false }) !== undefined) {
-    if (!isOurs(helper, installed)) throw new Refusal(`${installed} exists and is not ours: move it away`);
-    unlinkSync(installed);
-  }
-  symlinkSync(helper, installed);
+/** Runs this same command where mounts are its own. */
+function inNamespace() {
+  const { status } = spawnSync(
+    'unshare',
+    ['--mount', '--propagation', 'private', process.execPath, ...process.argv.slice(1)],
+    {
+      stdio: 'inherit',
+      env: { ...process.env, EXT4D_NAMESPACE: '1' },
+    },
+  );
+  return status ?? 2;
 }
 
-function uninstall({ helper, installed }) {
-  if (isOurs(helper, installed)) unlinkSync(installed);
-}
+/** mount(8) looks for its helpers there. */
+const SBIN = realpathSync('/sbin');
 
-function isOurs(helper, installed) {
-  try {
-    return readlinkSync(installed) === helper;
-  } catch {
-    return false;
-  }
+function install(helper, scratch) {
+  const upper = join(scratch, 'sbin');
+  const work = join(scratch, 'work');
+  mkdirSync(upper);
+  mkdirSync(work);
+  symlinkSync(helper, join(upper, basename(helper)));
+  tool('mount', '-t', 'overlay', 'overlay', '-o', `lowerdir=${SBIN},upperdir=${upper},workdir=${work}`, SBIN);
 }

@@ -108,6 +108,9 @@ export class FakeFs implements Engine {
     throw new FsError(code);
   }
 
+  foldsCase(): boolean {
+    return false;
+  }
   byHandle(ino: number): number {
     return ino;
   }

@@ -146,7 +146,9 @@ export async function withKernelMount(
   options: string,
   use: () => Promise<void> | void,
 ): Promise<void> {
+  // -i: the kernel itself, whatever helper there is for the type.
   const { code, output } = run('mount', [
+    '-i',
     '-t',
     'ext4',
     '-o',

@@ -2,8 +2,9 @@
 import type { CachedBlock } from '../../jbd2/block-cache.js';
 import { isIndexed } from '../dir.js';
 import { entrySpace, recLen } from '../dir-block.js';
-import { hashName, nameHash } from '../dir-hash.js';
+import { nameHash } from '../dir-hash.js';
 import { indexHashVersion } from '../dir-htree.js';
+import { hashNameIn } from '../dir-name.js';
 import { blockCount, readDirBlock } from '../dir-read.js';
 import { RO_COMPAT } from '../features.js';
 import { DIR_ENTRY, FILE_TYPE } from '../format/dir-entry.js';
@@ -102,7 +103,7 @@ export class DirectoryCheck {
       const length = DIR_ENTRY.name_len.get(view, at);
       const name = block.bytes.subarray(at + DIR_ENTRY.SIZE, at + DIR_ENTRY.SIZE + length) as Uint8Array;
       if (version >= 0) {
-        hashName(this.vol.geometry, version, name);
+        hashNameIn(dir, version, name);
         if (nameHash.hash < low || nameHash.hash >= high) this.aboutName(dir, name, 'its hash is not of this block');
       }
       this.checkEntry(dir, name, ino, DIR_ENTRY.file_type.get(view, at));

@@ -72,7 +72,7 @@ export const EXT4_PROJINHERIT_FL = 0x20000000;
 export const EXT4_CASEFOLD_FL = 0x40000000;
 /** Flags that a new inode takes from its directory (EXT4_FL_INHERITED, less those for features refused here). */
 export const EXT4_FL_INHERITED =
-  0x00000001 | 0x2 | 0x4 | 0x8 | 0x40 | 0x80 | 0x400 | 0x4000 | 0x8000 | 0x10000 | 0x20000000;
+  0x00000001 | 0x2 | 0x4 | 0x8 | 0x40 | 0x80 | 0x400 | 0x4000 | 0x8000 | 0x10000 | 0x20000000 | 0x40000000;
 
 /** Reserved inodes */
 export const EXT4_ROOT_INO = 2;

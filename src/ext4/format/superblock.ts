@@ -129,4 +129,7 @@ export const EXT4_ERRORS_PANIC = 3;
 
 /** s_flags */
 export const EXT2_FLAGS_SIGNED_HASH = 0x0001;
+/** s_encoding, s_encoding_flags */
+export const EXT4_ENC_UTF8_12_1 = 1;
+export const EXT4_ENC_STRICT_MODE_FL = 1;
 export const EXT2_FLAGS_UNSIGNED_HASH = 0x0002;
