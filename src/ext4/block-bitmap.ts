@@ -1,6 +1,6 @@
 /** Block bitmaps, one block for each group: read lazily, verified, or made up for groups that never had one written. */
 import { crc32c } from '../codec/crc.js';
-import type { WriteView } from '../codec/view.js';
+import { ownView, type ReadView, type WriteView } from '../codec/view.js';
 import { CorruptionError } from '../errors.js';
 import type { BlockKind, CachedBlock } from '../jbd2/block-cache.js';
 import type { Handle } from '../jbd2/handle.js';
@@ -64,6 +64,14 @@ export function readBlockBitmap(vol: Volume, desc: GroupDescriptor): CachedBlock
 export function isBlockUninit(vol: Volume, desc: GroupDescriptor): boolean {
   const { metadataCsum, gdtCsum } = vol.geometry;
   return (metadataCsum || gdtCsum) && (desc.flags & EXT4_BG_BLOCK_UNINIT) !== 0;
+}
+
+/** The group's bitmap to look at: one that was never written is made up, and stays unwritten. Throws CorruptionError. */
+export function peekBlockBitmap(vol: Volume, desc: GroupDescriptor): { view: ReadView } {
+  if (!isBlockUninit(vol, desc)) return readBlockBitmap(vol, desc);
+  const view = ownView(new Uint8Array(vol.geometry.blockSize));
+  initBlockBitmap(vol, desc, view);
+  return { view };
 }
 
 /** The group's bitmap, made now if the group never had one (ext4_read_block_bitmap_nowait). Throws CorruptionError. */

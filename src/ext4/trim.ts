@@ -2,14 +2,13 @@
 import { FsError } from '../errors.js';
 import { allocatorState } from './alloc-state.js';
 import { type ClearRun, clearRunAt, findClearRun } from './bitmap.js';
-import { isBlockUninit, readBlockBitmap } from './block-bitmap.js';
+import { peekBlockBitmap } from './block-bitmap.js';
 import { GroupDescriptor } from './group.js';
 import type { Volume } from './volume.js';
 
 /**
  * Discards the free runs of at least `minimumBytes` that begin in [startBytes, startBytes + lengthBytes). Blocks freed by a
- * transaction that has not committed are left alone: a crash gives them back to their files. Groups that were never used
- * have nothing to discard. Returns how many bytes that was. Throws FsError (EINVAL as ext4_trim_fs), CorruptionError.
+ * transaction that has not committed are left alone: a crash gives them back to their files. Returns how many bytes that was. Throws FsError (EINVAL as ext4_trim_fs), CorruptionError.
  */
 export function trimFree(vol: Volume, startBytes: number, lengthBytes: number, minimumBytes: number): number {
   const { geometry, device } = vol;
@@ -25,8 +24,7 @@ export function trimFree(vol: Volume, startBytes: number, lengthBytes: number, m
     const groupStart = geometry.groupFirstBlock(group);
     if (groupStart >= stop) break;
     const desc = GroupDescriptor.get(vol, group);
-    if (isBlockUninit(vol, desc)) continue;
-    const { view } = readBlockBitmap(vol, desc);
+    const { view } = peekBlockBitmap(vol, desc);
     const held = allocatorState(vol).heldIn(group);
     const end = Math.min(geometry.groupBlocks(group), stop - groupStart);
     for (let bit = Math.max(0, first - groupStart); bit < end; ) {

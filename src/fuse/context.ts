@@ -49,6 +49,8 @@ export interface Context {
   destroyed(request: Request): void;
   /** What write-back could not store. */
   readonly lostWrites: LostWrites;
+  /** The kernel asks for the attributes of the inode before it uses them again. Some user holds it open. */
+  invalidateAttributes(ino: Ino): void;
   /** Writes back what the page cache holds of a file, then calls back. */
   flushPageCache(ino: Ino, done: () => void): void;
 }

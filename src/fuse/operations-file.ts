@@ -2,7 +2,6 @@
 import type { WriteView } from '../codec/view.js';
 import { FsError } from '../errors.js';
 import { EXT4_APPEND_FL, EXT4_IMMUTABLE_FL } from '../ext4/format/inode.js';
-import { TYPE_MAPPED } from '../ext4/iomap.js';
 import {
   BMAP_IN,
   BMAP_OUT,
@@ -105,8 +104,8 @@ export function fallocate(context: Context, request: Request): void {
 }
 
 /**
- * FIBMAP, and swapon: where on the device a block of the file is; 0 for a hole, for what was never written, and for data
- * that goes through the log. The kernel asks only for filesystems on block devices.
+ * FIBMAP, and swapon: where on the device a block of the file is, written or not (swap files are made with fallocate); 0
+ * for a hole. The kernel asks only for filesystems on block devices.
  */
 export function bmap(context: Context, request: Request): void {
   const { view, ino } = request;
@@ -117,7 +116,7 @@ export function bmap(context: Context, request: Request): void {
   afterWriteback(context, request, (later) => {
     const { fs, reply } = context;
     const mapping = offset < fs.stat(ino).size ? fs.iomapBegin(ino, offset, unit, 0) : null;
-    const at = mapping?.type === TYPE_MAPPED ? mapping.addrBytes + offset - mapping.offsetBytes : 0;
+    const at = mapping !== null && mapping.addrBytes >= 0 ? mapping.addrBytes + offset - mapping.offsetBytes : 0;
     BMAP_OUT.block.set(reply.view, PAYLOAD, Math.floor(context.data.deviceOffset(at) / unit));
     reply.payload(later, BMAP_OUT.SIZE);
   });

@@ -19,5 +19,8 @@ export function modeWithoutSuidgid(mode: number): number {
 export function killSuidgid(context: Context, ino: Ino): void {
   const { mode } = context.fs.stat(ino);
   const left = modeWithoutSuidgid(mode);
-  if (left !== mode) context.fs.setattr(ino, { mode: left });
+  if (left === mode) return;
+  context.fs.setattr(ino, { mode: left });
+  // It still knows the old mode, and takes none from the answer to a write.
+  context.invalidateAttributes(ino);
 }

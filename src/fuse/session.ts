@@ -47,6 +47,16 @@ export interface SessionOptions extends Partial<SessionSettings> {
   readonly onEnd?: (error: FsError | null) => void;
 }
 
+function invalidation(ino: Ino, offset: number): Uint8Array {
+  const message = new Uint8Array(OUT_HEADER.SIZE + NOTIFY_INVAL_INODE_OUT.SIZE);
+  const view = ownView(message);
+  OUT_HEADER.len.set(view, 0, message.length);
+  OUT_HEADER.error.set(view, 0, FUSE_NOTIFY_INVAL_INODE);
+  NOTIFY_INVAL_INODE_OUT.ino.set(view, OUT_HEADER.SIZE, nodeidOf(ino));
+  NOTIFY_INVAL_INODE_OUT.off.set(view, OUT_HEADER.SIZE, offset);
+  return message;
+}
+
 export class Session implements Context {
   readonly fs: Engine;
   readonly nodes = new NodeTable();
@@ -235,7 +245,8 @@ export class Session implements Context {
     const errno = this.errors.errno(error, request.opcode);
     if (error instanceof FsError && isWriteback(request)) {
       this.lostWrites.note(request.ino, error);
-      this.invalidate(request.ino, -1, () => {});
+      // Perhaps only this write-back keeps the inode in memory: then the notification waits for its end.
+      this.notify(invalidation(request.ino, -1), () => {});
     }
     if (!silent) this.reply.status(request, errno);
   }
@@ -314,19 +325,18 @@ export class Session implements Context {
 
   flushPageCache(ino: Ino, done: () => void): void {
     // Offset 0, length 0: all of it. Dirty pages are written back before they go.
-    this.invalidate(ino, 0, done);
+    this.notify(invalidation(ino, 0), done);
   }
 
-  /** An offset below 0 leaves the pages alone. */
-  private invalidate(ino: Ino, offset: number, done: () => void): void {
-    const length = OUT_HEADER.SIZE + NOTIFY_INVAL_INODE_OUT.SIZE;
-    const message = new Uint8Array(length);
-    const view = ownView(message);
-    OUT_HEADER.len.set(view, 0, length);
-    OUT_HEADER.error.set(view, 0, FUSE_NOTIFY_INVAL_INODE);
-    NOTIFY_INVAL_INODE_OUT.ino.set(view, OUT_HEADER.SIZE, nodeidOf(ino));
-    NOTIFY_INVAL_INODE_OUT.off.set(view, OUT_HEADER.SIZE, offset);
-    whenJobDone(this.native.notify(this.fuseFd, message, 0, length), () => done());
+  /** From another thread: the kernel may wait for an answer of this one before it takes the notification. */
+  private notify(message: Uint8Array, done: () => void): void {
+    whenJobDone(this.native.notify(this.fuseFd, message, 0, message.length), () => done());
+  }
+
+  invalidateAttributes(ino: Ino): void {
+    // An offset below 0 leaves the pages alone: nothing to wait for.
+    const message = invalidation(ino, -1);
+    this.native.fuseWrite(this.fuseFd, message, 0, message.length);
   }
 
   shutDown(): void {

@@ -73,6 +73,26 @@ describe('users', function () {
       assert.match(written.output, /Permission denied/);
     }));
 
+  it('a file that a user writes to loses its setuid bit, which everybody sees at once', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 32);
+      chmodSync(scratch, 0o755);
+      await withMount(image, mountpoint, 'allow_other', () => {
+        for (const how of ['oflag=direct', 'conv=fsync']) {
+          const file = join(mountpoint, how);
+          writeFileSync(file, '');
+          chmodSync(file, 0o6777);
+          assert.equal((statSync(file).mode & 0o7777).toString(8), '6777');
+          const written = asUser(
+            `dd if=/dev/zero of=${file} bs=4096 count=1 conv=notrunc,fsync ${how.replace(/^conv.*/, '')}`,
+          );
+          assert.equal(written.code, 0, written.output);
+          assert.equal((statSync(file).mode & 0o7777).toString(8), '777', how);
+        }
+      });
+    }));
+
   it('what root mounts is closed to others, unless allow_other lets them in; then modes are checked', () =>
     withMountpoint(async (scratch, mountpoint) => {
       const image = join(scratch, 'image');
