@@ -1,6 +1,8 @@
 /** `ext4d replay`: brings an image that was not closed to a clean end, without mounting it. */
 import type { BlockDevice } from '../block/device.js';
 import { OverlayDevice } from '../block/overlay-device.js';
+import { realEnvironment } from '../ext4/environment.js';
+import { MultiMountProtection } from '../ext4/multi-mount.js';
 import { closeVolume, judgeFeatures, openVolume, readGeometry } from '../ext4/open.js';
 import type { OrphanReport } from '../ext4/orphan.js';
 import { type LogReport, recoverLog } from '../ext4/recover.js';
@@ -38,11 +40,15 @@ export function runReplay(args: readonly string[]): number {
 function replayImage(device: BlockDevice, logOnly: boolean): ReplayReport {
   const geometry = readGeometry(device);
   const notes = judgeFeatures(geometry);
-  const log = recoverLog(device, geometry);
+  // A dry run changes nothing that another machine could see.
+  const recover = () => recoverLog(device, geometry);
+  const inMemory = device instanceof OverlayDevice;
+  const log = inMemory ? recover() : MultiMountProtection.during(device, geometry, realEnvironment, recover);
   let changed = log.state !== 'clean';
   if (logOnly || notes.length > 0) return { log, orphans: null, notes: logOnly ? [] : notes, changed };
   const { volume, report } = openVolume(device);
   changed = closeVolume(volume) || changed;
+  volume.multiMount?.release();
   return { log, orphans: report.orphans, notes, changed };
 }
 

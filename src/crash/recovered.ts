@@ -16,6 +16,7 @@ const STILL: Environment = {
   now: () => ({ seconds: 1_700_000_000, nanoseconds: 0 }),
   monotonicMs: () => 0,
   random32: () => 4,
+  sleep: () => {},
   schedule: () => () => {},
 };
 

@@ -19,6 +19,9 @@ export const realEnvironment: Environment = {
   },
   monotonicMs: () => performance.now(),
   random32: () => randomInt(0x1_0000_0000),
+  sleep(delayMs) {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, delayMs);
+  },
   schedule(delayMs, action) {
     const timer = setTimeout(action, delayMs);
     return () => clearTimeout(timer);

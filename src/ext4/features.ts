@@ -85,6 +85,7 @@ const SUPPORTED_RW: Record<FeatureSet, ReadonlySet<string>> = {
     'flex_bg',
     'metadata_csum_seed',
     'large_dir',
+    'mmp',
     'casefold',
   ]),
   ro_compat: new Set([

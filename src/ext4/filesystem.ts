@@ -455,7 +455,10 @@ export class Filesystem {
     this.reportAll();
     try {
       // After errors=remount-ro what was changed before is still brought home.
-      if (volume.journal.aborted === null) closeVolume(volume);
+      if (volume.journal.aborted === null) {
+        closeVolume(volume);
+        volume.multiMount?.release();
+      }
     } finally {
       volume.device.close();
     }

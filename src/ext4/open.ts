@@ -4,7 +4,7 @@
 import type { BlockDevice, IoStep } from '../block/device.js';
 import { OverlayDevice } from '../block/overlay-device.js';
 import { ownView, readView, type WriteView } from '../codec/view.js';
-import { CorruptionError, type FsError, UnsupportedError } from '../errors.js';
+import { CorruptionError, FsError, UnsupportedError } from '../errors.js';
 import { BlockCache, type WritableBlock } from '../jbd2/block-cache.js';
 import { HomeStore } from '../jbd2/home-store.js';
 import { Journal, type JournalHooks } from '../jbd2/journal.js';
@@ -23,6 +23,7 @@ import {
 } from './format/superblock.js';
 import { readJournalMap } from './journal-inode.js';
 import { type MountPolicy, policyOf } from './mount-policy.js';
+import { MultiMountProtection } from './multi-mount.js';
 import { type OrphanReport, processOrphans } from './orphan.js';
 import { type LogReport, recoverLog } from './recover.js';
 import { stampSuperblock, superblockIsWhole } from './superblock-io.js';
@@ -105,17 +106,35 @@ export function judgeFeatures(geometry: Geometry): string[] {
  */
 export function openVolume(device: BlockDevice, options: OpenOptions = {}): Opened {
   const report: OpenReport = { readOnlyReasons: [], log: null, orphans: null };
-  let geometry = readGeometry(device);
+  const geometry = readGeometry(device);
   report.readOnlyReasons = judgeFeatures(geometry);
-  const journalMissing = geometry.hasJournal && geometry.journalInum === 0 && device.journalAt === undefined;
-  if (journalMissing) {
+  if (journalIsMissing(device, geometry)) {
     report.readOnlyReasons.push(
       `the journal is on another device, with the UUID ${formatUuid(geometry.journalUuid)}: name it with -o journal_path=PATH`,
     );
   }
   if (device.readOnly && !options.readOnly) report.readOnlyReasons.push('the image cannot be written');
-  let readOnly = options.readOnly === true || report.readOnlyReasons.length > 0;
+  const readOnly = options.readOnly === true || report.readOnlyReasons.length > 0;
+  const multiMount = readOnly ? null : MultiMountProtection.claim(device, geometry, options.env ?? realEnvironment);
+  try {
+    return openClaimed(device, geometry, readOnly, multiMount, report, options);
+  } catch (error) {
+    multiMount?.release();
+    throw error;
+  }
+}
 
+function openClaimed(
+  device: BlockDevice,
+  geometryBefore: Geometry,
+  readOnlyBefore: boolean,
+  multiMount: MultiMountProtection | null,
+  report: OpenReport,
+  options: OpenOptions,
+): Opened {
+  let geometry = geometryBefore;
+  let readOnly = readOnlyBefore;
+  const journalMissing = journalIsMissing(device, geometry);
   let target = device;
   // Replay does not move the log.
   let blockMap: Float64Array | null = null;
@@ -134,11 +153,19 @@ export function openVolume(device: BlockDevice, options: OpenOptions = {}): Open
     readOnly ||= judgeFeatures(geometry).length > 0;
     if (target instanceof OverlayDevice && target.empty) target = device;
   }
-  const volume = buildVolume(target, geometry, readOnly, blockMap, options);
+  const volume = buildVolume(target, geometry, readOnly, blockMap, multiMount, options);
   // Before anything changes: they are kept up to date from here on.
   if (!readOnly) totals(volume);
   if (!readOnly && !options.noRecovery) report.orphans = processOrphans(volume, options.progress);
+  multiMount?.keepAlive((error) =>
+    volume.journal.abort(error instanceof FsError ? error : new FsError('EIO', error.message)),
+  );
   return { volume, report };
+}
+
+/** An external journal that was not found. */
+function journalIsMissing(device: BlockDevice, geometry: Geometry): boolean {
+  return geometry.hasJournal && geometry.journalInum === 0 && device.journalAt === undefined;
 }
 
 function buildVolume(
@@ -146,6 +173,7 @@ function buildVolume(
   geometry: Geometry,
   readOnly: boolean,
   blockMap: Float64Array | null,
+  multiMount: MultiMountProtection | null,
   options: OpenOptions,
 ): Volume {
   const env = options.env ?? realEnvironment;
@@ -180,6 +208,7 @@ function buildVolume(
     env,
     readOnly,
     policy: policyOf(geometry, options.policy),
+    multiMount,
     onError: options.onCorruption ?? (() => {}),
   });
   return volume;

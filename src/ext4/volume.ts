@@ -18,6 +18,7 @@ import {
   SUPERBLOCK,
 } from './format/superblock.js';
 import { type MountPolicy, policyOf } from './mount-policy.js';
+import type { MultiMountProtection } from './multi-mount.js';
 
 /** Wall-clock time split as inodes store it. */
 export interface Timestamp {
@@ -32,6 +33,8 @@ export interface Environment {
   monotonicMs(): number;
   /** A random unsigned 32-bit number. */
   random32(): number;
+  /** Blocks the thread. */
+  sleep(delayMs: number): void;
   /** Runs `action` after `delayMs`; returns what cancels it. */
   schedule(delayMs: number, action: () => void): () => void;
 }
@@ -72,6 +75,9 @@ export class Geometry {
   /** s_encoding of folded names. */
   readonly encoding: number;
   readonly orphanFileInum: number;
+  /** mmp: where its block is, and how often it changes at least. */
+  readonly mmpBlock: number;
+  readonly mmpUpdateSeconds: number;
   /** sparse_super2: the groups with copies besides the first. */
   private readonly backupGroups: readonly number[];
   /** meta_bg: from this block of descriptors on each lies in the groups that it describes. */
@@ -174,6 +180,8 @@ export class Geometry {
     this.orphanFileInum = (this.compat & COMPAT.orphan_file) !== 0 ? get(SUPERBLOCK.s_orphan_file_inum) : 0;
     this.backupGroups = [SUPERBLOCK.s_backup_bg0, SUPERBLOCK.s_backup_bg1].map(get).filter((group) => group > 0);
     this.firstMetaBg = get(SUPERBLOCK.s_first_meta_bg);
+    this.mmpBlock = get(SUPERBLOCK.s_mmp_block);
+    this.mmpUpdateSeconds = get(SUPERBLOCK.s_mmp_update_interval);
     this.hasJournal = (this.compat & COMPAT.has_journal) !== 0;
     this.journalUuid = SUPERBLOCK.s_journal_uuid.of(bytes, 0).slice();
     this.defaultMountOpts = get(SUPERBLOCK.s_default_mount_opts);
@@ -256,6 +264,8 @@ export class Volume {
   /** errors=remount-ro or an aborted journal end all writing. */
   readOnly: boolean;
   readonly policy: MountPolicy;
+  /** Tells other machines that this one uses the filesystem; null where nobody asks. */
+  readonly multiMount: MultiMountProtection | null;
   /** The last transaction that changed an inode: what an fsync of it waits for (i_sync_tid). */
   private readonly changedIn = new Map<number, Tid>();
   private readonly onError: (error: CorruptionError) => void;
@@ -268,6 +278,7 @@ export class Volume {
     env: Environment;
     readOnly: boolean;
     policy?: MountPolicy;
+    multiMount?: MultiMountProtection | null;
     /** errors= policy: called for every corruption met, before it is thrown on. */
     onError: (error: CorruptionError) => void;
   }) {
@@ -278,6 +289,7 @@ export class Volume {
     this.env = parts.env;
     this.readOnly = parts.readOnly;
     this.policy = parts.policy ?? policyOf(parts.geometry);
+    this.multiMount = parts.multiMount ?? null;
     this.onError = parts.onError;
   }
 

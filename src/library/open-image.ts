@@ -3,8 +3,10 @@ import { fileURLToPath } from 'node:url';
 import type { BlockDevice } from '../block/device.js';
 import { FileDevice } from '../block/file-device.js';
 import { MemoryDevice } from '../block/memory-device.js';
+import { realEnvironment } from '../ext4/environment.js';
 import { type ErrorsPolicy, Filesystem } from '../ext4/filesystem.js';
 import type { MountPolicy } from '../ext4/mount-policy.js';
+import { MultiMountProtection } from '../ext4/multi-mount.js';
 import { readGeometry } from '../ext4/open.js';
 import { type LogReport, recoverLog } from '../ext4/recover.js';
 import { Image, type Owner } from './image.js';
@@ -59,7 +61,8 @@ export async function openImage(source: ImageSource, options: OpenImageOptions =
 export async function replayImage(source: ImageSource, options: OpenImageOptions = {}): Promise<LogReport> {
   const device = openSource(source, options);
   try {
-    return recoverLog(device, readGeometry(device));
+    const geometry = readGeometry(device);
+    return MultiMountProtection.during(device, geometry, realEnvironment, () => recoverLog(device, geometry));
   } catch (error) {
     throw explained(error, 'replay', nameOf(source));
   } finally {

@@ -107,6 +107,7 @@ export class Workload {
           this.random = (Math.imul(this.random, 1664525) + 1013904223) >>> 0;
           return this.random;
         },
+        sleep: () => {},
         schedule: (_delay, action) => {
           this.timers.push(action);
           return () => {
