@@ -2,8 +2,10 @@
  * The words after -o: what the server honours, what the kernel's VFS does for it, what is harmless to ignore, and what
  * is refused by name. ext4's own words behave as in the kernel wherever they change what is stored.
  */
+
 import type { ErrorsPolicy } from '../ext4/filesystem.js';
 import type { MountPolicy } from '../ext4/mount-policy.js';
+import type { AtimePolicy } from '../ext4/setattr.js';
 import type { IdMapping, IdRange } from '../fuse/owner-map.js';
 import { OptionError } from './args.js';
 import { IGNORED, REFUSED } from './mount-words.js';
@@ -17,7 +19,7 @@ export interface MountOptions {
   commitIntervalMs?: number;
   /** Undefined: what the superblock says. */
   errors?: ErrorsPolicy;
-  atime: 'noatime' | 'relatime' | 'strictatime';
+  atime: AtimePolicy;
   /** Where the filesystem starts in the image. */
   offsetBytes: number;
   /** How much of the image belongs to it; undefined: all that follows. */
@@ -25,6 +27,12 @@ export interface MountOptions {
   /** Memory for cached metadata; undefined: the default. */
   cacheBytes?: number;
   allowOther: boolean;
+  /** Of others, only root: the server turns away the rest. */
+  allowRoot: boolean;
+  /** If the server dies its mount goes, too. */
+  autoUnmount: boolean;
+  /** Read by the copy of the superblock at this byte, without writing. */
+  superblockAt?: number;
   defaultPermissions: boolean;
   /** POSIX ACLs are enforced and inherited. */
   acl: boolean;
@@ -99,6 +107,12 @@ const PLAIN: Record<string, Apply> = {
   norecovery: set('noRecovery', true),
   noload: set('noRecovery', true),
   allow_other: set('allowOther', true),
+  allow_root: set('allowRoot', true),
+  auto_unmount: set('autoUnmount', true),
+  nodiratime: (options) => {
+    if (options.atime !== 'noatime') options.atime = 'nodiratime';
+  },
+  nouid32: policy('ids16', true),
   default_permissions: set('defaultPermissions', true),
   acl: set('acl', true),
   noacl: set('acl', false),
@@ -188,6 +202,10 @@ const VALUED: Record<string, Apply> = {
       throw new OptionError(`oom_score_adj=${value}: a number from -1000 to 1000 is expected`);
     options.oomScoreAdj = Number(value);
   },
+  // In units of 1 KiB, as for the kernel.
+  sb: (options, value) => {
+    options.superblockAt = integer('sb', value, 1, Number.MAX_SAFE_INTEGER / 1024) * 1024;
+  },
   offset: (options, value) => {
     options.offsetBytes = integer('offset', value, 0, Number.MAX_SAFE_INTEGER);
   },
@@ -266,6 +284,8 @@ export function parseMountOptions(lists: readonly string[], { sloppy = false } =
     atime: 'relatime',
     offsetBytes: 0,
     allowOther: false,
+    allowRoot: false,
+    autoUnmount: false,
     defaultPermissions: false,
     acl: true,
     subtype: 'ext4d',

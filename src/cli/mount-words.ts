@@ -6,8 +6,17 @@ export const IGNORED: ReadonlySet<string> = new Set([
   ...'defaults auto noauto user nouser users nousers owner noowner group nogroup _netdev _rnetdev nofail loop'.split(
     ' ',
   ),
-  ...'silent loud mand nomand iversion noiversion i_version diratime nodiratime lazytime nolazytime comment'.split(' '),
+  ...'silent loud mand nomand iversion noiversion i_version diratime lazytime nolazytime comment'.split(' '),
   ...'uhelper helper symfollow'.split(' '),
+  // fuse2fs, fuse4fs: the log is committed and storage flushed when ext4 does it, through the page cache
+  ...'directio direct iomap iomap_cache noiomap_cache timing flush_interval'.split(' '),
+  // libfuse: how its own loop and its own tables work
+  ...'intr intr_signal use_ino readdir_ino hard_remove noforget remember ac_attr_timeout sync_read no_remote_lock'.split(
+    ' ',
+  ),
+  ...'no_remote_posix_lock no_remote_flock noauto_cache clone_fd max_idle_threads max_threads parallel_direct_writes'.split(
+    ' ',
+  ),
   // FUSE: nothing else changes the image, so kernel caches stay right
   ...'kernel_cache auto_cache no_default_opts nonempty big_writes large_read async_read'.split(' '),
   ...'splice_read splice_write splice_move atomic_o_trunc max_read max_write max_readahead blkdev blksize'.split(' '),
@@ -17,7 +26,8 @@ export const IGNORED: ReadonlySet<string> = new Set([
   ...'journal_ioprio min_batch_time max_batch_time auto_da_alloc noauto_da_alloc init_itable noinit_itable'.split(' '),
   ...'block_validity noblock_validity dioread_lock dioread_nolock nodioread_nolock stripe'.split(' '),
   ...'inode_readahead_blks prefetch_block_bitmaps no_prefetch_block_bitmaps mb_optimize_scan'.split(' '),
-  ...'debug warn_on_error nowarn_on_error nombcache no_mbcache'.split(' '),
+  ...'debug warn_on_error nowarn_on_error nombcache no_mbcache debug_want_extra_isize'.split(' '),
+  ...'fc_debug_force fc_debug_max_replay'.split(' '),
   ...'noquota quota usrquota grpquota prjquota jqfmt usrjquota grpjquota buffered_iomap nobuffered_iomap'.split(' '),
   ...'oldalloc orlov bh nobh check nocheck reservation noreservation mblk_io_submit nomblk_io_submit'.split(' '),
   // what is refused below, spelled as its default
@@ -30,14 +40,9 @@ export const REFUSED: Readonly<Record<string, string>> = {
   dax: 'FUSE cannot map the image as memory',
   remount: 'unmount, then mount with the new options',
   journal_dev: 'say journal_path=/dev/... instead; a journal that udev knows by its UUID is found by itself',
-  nouid32: '16-bit owners are not supported',
-  sb: 'a backup superblock cannot be mounted; repair with e2fsck -b',
   inlinecrypt: 'encryption is not supported',
   test_dummy_encryption: 'encryption is not supported',
-  directio: 'the image is read and written through the page cache',
   direct_io: 'the image is read and written through the page cache',
-  allow_root: 'only allow_other exists',
-  auto_unmount: 'a killed server leaves a dead mount: ext4d umount removes it',
   umask: 'modes are shown as they are stored',
   fmask: 'modes are shown as they are stored',
   dmask: 'modes are shown as they are stored',

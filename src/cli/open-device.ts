@@ -6,6 +6,8 @@ import { FileDevice } from '../block/file-device.js';
 import { type Partition, readPartitions } from '../block/partition-table.js';
 import { SideFileDevice } from '../block/side-file.js';
 import { FsError } from '../errors.js';
+import { withBackupSuperblock } from '../ext4/backup-superblock.js';
+import { SUPERBLOCK_OFFSET } from '../ext4/format/superblock.js';
 import { attachJournal } from './attach-journal.js';
 import type { MountOptions } from './mount-options.js';
 import { CommandError } from './report.js';
@@ -36,9 +38,24 @@ export function openDevice(image: string, options: MountOptions, tell: (line: st
       throw error;
     }
   }
+  if (options.superblockAt !== undefined) return { device: byCopy(image, part, options, tell), image: null };
   const file = openImage(image, part, options, tell);
   try {
     return { device: attachJournal(file, options.journalPaths, file.readOnly), image: file };
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+/** What has lost its first superblock is only read. */
+function byCopy(image: string, part: Part, options: MountOptions, tell: (line: string) => void): BlockDevice {
+  if (options.readWrite)
+    throw new CommandError(`${image}: with sb= it can only be read; repair it with e2fsck -b, or mount with ro`);
+  const file = FileDevice.open(image, { readOnly: true, ...pick(part) });
+  try {
+    tell(`read by the copy of the superblock at byte ${options.superblockAt}, read-only`);
+    return withBackupSuperblock(file, options.superblockAt ?? SUPERBLOCK_OFFSET);
   } catch (error) {
     file.close();
     throw error;

@@ -8,6 +8,7 @@ import type { FileDevice } from '../block/file-device.js';
 import { TwinDevice } from '../block/twin-device.js';
 import { FsError } from '../errors.js';
 import { Filesystem } from '../ext4/filesystem.js';
+import { GOOD_OLD_INODE_SIZE } from '../ext4/format/inode.js';
 import { EXT4_VALID_FS } from '../ext4/format/superblock.js';
 import type { OpenReport } from '../ext4/open.js';
 import type { Geometry } from '../ext4/volume.js';
@@ -16,6 +17,7 @@ import { withOwners } from '../fuse/owner-map.js';
 import { Rehearsal } from '../fuse/rehearsal.js';
 import { Session } from '../fuse/session.js';
 import { requireNative } from '../native.js';
+import { unmountWhenDead } from './auto-unmount.js';
 import { MountExit } from './exit-codes.js';
 import { count } from './image-command.js';
 import { inheritedFd } from './inherited-fd.js';
@@ -88,7 +90,7 @@ export async function serve(
   let fs: Filesystem;
   try {
     fs = Filesystem.open(device, {
-      readOnly: options.readOnly || device.readOnly,
+      readOnly: options.readOnly || device.readOnly || options.superblockAt !== undefined,
       noRecovery: options.noRecovery,
       policy: options.policy,
       countMetadata: options.countMetadata,
@@ -133,6 +135,8 @@ export async function serve(
       userXattr: options.userXattr,
       dirsync: options.dirsync,
       dataErrorAborts: options.dataErrorAborts,
+      onlyFor: options.allowRoot && !options.allowOther ? (process.geteuid?.() ?? 0) : null,
+      secondsOnly: fs.volume.geometry.inodeSize === GOOD_OLD_INODE_SIZE,
       writeback: !fs.readOnly,
       log: (line) => teller.tell(line, LOG_ERR),
       onBegin() {
@@ -148,6 +152,7 @@ export async function serve(
         done(error === null ? MountExit.OK : MountExit.FAILURE);
       },
     });
+    if (options.autoUnmount) unmountWhenDead(mountpoint);
     endOnSignals(mountpoint, fs, teller);
     if (options.abort) fs.abort(new FsError('EIO', 'asked for by the mount option abort'));
     session.start();
@@ -211,7 +216,8 @@ function recoveryLines({ log, orphans }: OpenReport): string[] {
  * permission checks as well, which would mean nothing to root alone; and whoever called sudo means to enter.
  */
 function othersMayEnter(options: MountOptions): boolean {
-  if (options.allowOther || process.geteuid?.() !== 0) return options.allowOther;
+  if (options.allowOther || options.allowRoot || process.geteuid?.() !== 0)
+    return options.allowOther || options.allowRoot;
   return options.defaultPermissions || process.env.SUDO_UID !== undefined;
 }
 
@@ -241,6 +247,7 @@ function mount(
         nodev: word('nodev'),
         noexec: word('noexec'),
         noatime: options.atime === 'noatime',
+        sync: word('sync'),
         allowOther: othersMayEnter(options),
         unchecked: options.fakeroot,
         subtype: options.subtype,

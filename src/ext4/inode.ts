@@ -149,6 +149,9 @@ function locate(vol: Volume, ino: Ino): Located {
   return { block, base };
 }
 
+/** fs_overflowuid */
+const OVERFLOW_ID16 = 65_534;
+
 export class Inode {
   readonly vol: Volume;
   readonly ino: Ino;
@@ -193,11 +196,13 @@ export class Inode {
   }
   get uid(): number {
     const { view } = this.block;
-    return INODE.i_uid.get(view, this.base) + INODE.i_uid_high.get(view, this.base) * 0x10000;
+    const low = INODE.i_uid.get(view, this.base);
+    return this.vol.policy.ids16 ? low : low + INODE.i_uid_high.get(view, this.base) * 0x10000;
   }
   get gid(): number {
     const { view } = this.block;
-    return INODE.i_gid.get(view, this.base) + INODE.i_gid_high.get(view, this.base) * 0x10000;
+    const low = INODE.i_gid.get(view, this.base);
+    return this.vol.policy.ids16 ? low : low + INODE.i_gid_high.get(view, this.base) * 0x10000;
   }
   get sizeBytes(): number {
     const { view } = this.block;
@@ -322,12 +327,18 @@ export class WritableInode extends Inode {
     INODE.i_mode.set(this.block.view, this.base, mode);
   }
   setUid(uid: number): void {
-    INODE.i_uid.set(this.block.view, this.base, uid & 0xffff);
-    INODE.i_uid_high.set(this.block.view, this.base, uid >>> 16);
+    const id = this.storedId(uid);
+    INODE.i_uid.set(this.block.view, this.base, id & 0xffff);
+    INODE.i_uid_high.set(this.block.view, this.base, id >>> 16);
   }
   setGid(gid: number): void {
-    INODE.i_gid.set(this.block.view, this.base, gid & 0xffff);
-    INODE.i_gid_high.set(this.block.view, this.base, gid >>> 16);
+    const id = this.storedId(gid);
+    INODE.i_gid.set(this.block.view, this.base, id & 0xffff);
+    INODE.i_gid_high.set(this.block.view, this.base, id >>> 16);
+  }
+  /** nouid32: what does not fit is nobody (fs_high2lowuid). */
+  private storedId(id: number): number {
+    return this.vol.policy.ids16 && id > 0xffff ? OVERFLOW_ID16 : id;
   }
   setSizeBytes(size: number): void {
     INODE.i_size_lo.set(this.block.view, this.base, size >>> 0);

@@ -1,5 +1,11 @@
 /** What a mount may want otherwise than the image says (ext4's mount options that change what is stored). */
-import { EXT4_DEFM_BSDGROUPS, EXT4_DEFM_DISCARD, EXT4_DEFM_JMODE, EXT4_DEFM_JMODE_DATA } from './format/superblock.js';
+import {
+  EXT4_DEFM_BSDGROUPS,
+  EXT4_DEFM_DISCARD,
+  EXT4_DEFM_JMODE,
+  EXT4_DEFM_JMODE_DATA,
+  EXT4_DEFM_UID16,
+} from './format/superblock.js';
 import type { Geometry } from './volume.js';
 
 export interface MountPolicy {
@@ -12,6 +18,8 @@ export interface MountPolicy {
   /** Who else but root may use the reserved blocks; group 0 is nobody. */
   readonly resuid: number;
   readonly resgid: number;
+  /** nouid32: owners have 16 bits. */
+  readonly ids16: boolean;
   /** max_dir_size_kb: a directory does not grow beyond this. */
   readonly maxDirectoryBytes: number;
 }
@@ -27,6 +35,7 @@ export function policyOf(geometry: Geometry, asked: Partial<MountPolicy> = {}): 
     discards: asked.discards ?? (defaultMountOpts & EXT4_DEFM_DISCARD) !== 0,
     resuid: asked.resuid ?? defaultResuid,
     resgid: asked.resgid ?? defaultResgid,
+    ids16: asked.ids16 ?? (defaultMountOpts & EXT4_DEFM_UID16) !== 0,
     maxDirectoryBytes: asked.maxDirectoryBytes ?? Number.POSITIVE_INFINITY,
   };
 }

@@ -19,6 +19,10 @@ export interface SessionSettings {
   readonly dirsync: boolean;
   /** File data that could not be written aborts the journal. */
   readonly dataErrorAborts: boolean;
+  /** The one user besides root who gets answers; null: whoever the kernel lets in. */
+  readonly onlyFor: number | null;
+  /** Inodes have no room for parts of a second. */
+  readonly secondsOnly: boolean;
   /** Let the kernel gather writes in its page cache. */
   readonly writeback: boolean;
 }

@@ -34,6 +34,8 @@ export interface Entry {
   readonly names: boolean;
   /** The kernel gives something back: that works even after a shutdown. */
   readonly lettingGo: boolean;
+  /** Whoever may ask this was let in before. */
+  readonly forOpenFiles: boolean;
   /** The kernel expects no answer, not even an error. */
   readonly silent: boolean;
 }
@@ -47,6 +49,18 @@ const LETTING_GO: ReadonlySet<number> = new Set([
   Opcode.DESTROY,
 ]);
 
+const FOR_OPEN_FILES: ReadonlySet<number> = new Set([
+  ...LETTING_GO,
+  Opcode.INIT,
+  Opcode.READ,
+  Opcode.WRITE,
+  Opcode.FSYNC,
+  Opcode.FSYNCDIR,
+  Opcode.READDIR,
+  Opcode.READDIRPLUS,
+  Opcode.NOTIFY_REPLY,
+]);
+
 const table: (Entry | undefined)[] = new Array(OPCODE_LIMIT).fill(undefined);
 
 function on(opcode: number, run: Operation, kind: 'reads' | 'mutates' | 'names' | 'silent'): void {
@@ -56,6 +70,7 @@ function on(opcode: number, run: Operation, kind: 'reads' | 'mutates' | 'names' 
     mutates: kind === 'mutates' || kind === 'names',
     names: kind === 'names',
     lettingGo: LETTING_GO.has(opcode),
+    forOpenFiles: FOR_OPEN_FILES.has(opcode),
     silent: kind === 'silent',
   };
 }

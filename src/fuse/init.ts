@@ -110,7 +110,7 @@ export function init(context: Context, request: Request): void {
   INIT_OUT.max_background.set(out, PAYLOAD, MAX_BACKGROUND);
   INIT_OUT.congestion_threshold.set(out, PAYLOAD, CONGESTION_THRESHOLD);
   INIT_OUT.max_write.set(out, PAYLOAD, MAX_WRITE);
-  INIT_OUT.time_gran.set(out, PAYLOAD, 1);
+  INIT_OUT.time_gran.set(out, PAYLOAD, context.settings.secondsOnly ? 1_000_000_000 : 1);
   INIT_OUT.max_pages.set(out, PAYLOAD, MAX_PAGES);
   INIT_OUT.flags2.set(out, PAYLOAD, offered2 & FUSE_DIRECT_IO_ALLOW_MMAP);
   context.negotiated = {

@@ -11,6 +11,7 @@ export interface MountOptions {
   readonly nodev?: boolean;
   readonly noexec?: boolean;
   readonly noatime?: boolean;
+  readonly sync?: boolean;
   /**
    * Let other users in. Then, and for anyone but root, the kernel checks permissions. Root alone would pass every check,
    * and each check after a change of a directory costs a request.
@@ -39,6 +40,7 @@ const MS_RDONLY = 1;
 const MS_NOSUID = 2;
 const MS_NODEV = 4;
 const MS_NOEXEC = 8;
+const MS_SYNCHRONOUS = 16;
 const MS_NOATIME = 1024;
 
 const S_IFMT = 0o170000;
@@ -103,6 +105,7 @@ function mountAsRoot(request: MountRequest, mountpoint: string, rootmode: number
   if (options.nodev) flags |= MS_NODEV;
   if (options.noexec) flags |= MS_NOEXEC;
   if (options.noatime) flags |= MS_NOATIME;
+  if (options.sync) flags |= MS_SYNCHRONOUS;
   const source = request.blkdev ? resolve(request.source) : (options.fsname ?? request.source);
   const result = native.mount(source, mountpoint, type, flags, data.join(','));
   if (result < 0) {
@@ -146,6 +149,7 @@ function mountWithHelper(request: MountRequest, mountpoint: string): number {
   if (subtype !== '') list.push(`subtype=${escaped(subtype)}`);
   if (options.noexec) list.push('noexec');
   if (options.noatime) list.push('noatime');
+  if (options.sync) list.push('sync');
   if (options.allowOther) list.push('allow_other');
   const [result, said] = requireNative().mountWithHelper('fusermount3', list.join(','), mountpoint);
   if (result >= 0) return result;

@@ -102,6 +102,8 @@ export class Session implements Context {
       dirsync: options.dirsync ?? false,
       dataErrorAborts: options.dataErrorAborts ?? false,
       writeback: options.writeback ?? true,
+      onlyFor: options.onlyFor ?? null,
+      secondsOnly: options.secondsOnly ?? false,
     };
     this.reply = new ReplyWriter(this.native, options.fuseFd, MAX_WRITE);
     this.data = new DataPath(this.native, options.fuseFd, options.device, options.blockSize);
@@ -188,6 +190,11 @@ export class Session implements Context {
     }
     if (entry === undefined) {
       this.reply.status(request, Errno.ENOSYS);
+      return;
+    }
+    const { onlyFor } = this.settings;
+    if (onlyFor !== null && request.cred.uid !== 0 && request.cred.uid !== onlyFor && !entry.forOpenFiles) {
+      this.reply.status(request, Errno.EACCES);
       return;
     }
     if (entry.mutates && (this.throttled.length > 0 || this.fs.needsThrottle())) {

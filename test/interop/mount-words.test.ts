@@ -117,6 +117,91 @@ describe('the mount option', function () {
       assert.match(run('debugfs', ['-R', 'ls /', copy]).output, /new/);
     }));
 
+  it('nouid32: owners have 16 bits, as read and as written', function () {
+    requireOrSkip(this, asRoot ? null : 'owners are for root');
+    return withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 32);
+      const file = join(mountpoint, 'file');
+      await withMount(image, mountpoint, '', () => {
+        writeFileSync(file, '');
+        chownSync(file, 70_000, 70_001);
+      });
+      await withMount(image, mountpoint, 'nouid32', () => {
+        assert.deepEqual([statSync(file).uid, statSync(file).gid], [4464, 4465]);
+        chownSync(file, 70_000, 1000);
+        assert.deepEqual([statSync(file).uid, statSync(file).gid], [65_534, 1000]);
+      });
+    });
+  });
+
+  it('sb: reads by a copy of the superblock what has lost the first one, and writes nothing', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 32, ['-b', '1024']);
+      await withMount(image, mountpoint, '', () => writeFileSync(join(mountpoint, 'file'), 'content'));
+      const bytes = readFileSync(image);
+      bytes.fill(0, 1024, 4096);
+      writeFileSync(image, bytes);
+      const lost = run(EXT4D, ['mount', image, mountpoint]);
+      assert.notEqual(lost.code, 0);
+      const refused = run(EXT4D, ['mount', '-o', 'sb=8193,rw', image, mountpoint]);
+      assert.match(refused.output, /e2fsck -b/);
+      await withMount(image, mountpoint, 'sb=8193', () => {
+        assert.equal(readFileSync(join(mountpoint, 'file'), 'utf8'), 'content');
+        assert.equal(
+          codeOf(() => writeFileSync(join(mountpoint, 'new'), '')),
+          'EROFS',
+        );
+      });
+      assert.ok(readFileSync(image).equals(bytes));
+    }));
+
+  it('allow_root: root may enter, other users may not', function () {
+    requireOrSkip(this, asRoot ? null : 'entering as another user needs root');
+    return mounted('allow_root', (at) => {
+      writeFileSync(at('file'), 'content');
+      chmodSync(at('file'), 0o644);
+      const asNobody = run('setpriv', ['--reuid', '65534', '--clear-groups', 'cat', at('file')]);
+      assert.match(asNobody.output, /Permission denied/);
+      assert.equal(readFileSync(at('file'), 'utf8'), 'content');
+    });
+  });
+
+  it('auto_unmount: the mount of a killed server goes away by itself', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 32);
+      const mount = await Mount.start(image, mountpoint, 'auto_unmount');
+      try {
+        process.kill(mount.pid, 'SIGKILL');
+        for (let i = 0; i < 200 && isMounted(mountpoint); i++) await wait(25);
+        assert.ok(!isMounted(mountpoint));
+      } finally {
+        mount.cleanUp();
+      }
+    }));
+
+  it('sync: what is written is in the image when it is answered', function () {
+    requireOrSkip(this, asRoot ? null : 'fusermount3 decides about sync');
+    return mounted('sync', (at, image) => {
+      writeFileSync(at('file'), 'written and durable');
+      assert.ok(readFileSync(image).includes('written and durable'));
+      assert.match(run('findmnt', ['-no', 'OPTIONS', at('.')]).output, /sync/);
+    });
+  });
+
+  it('whole seconds are kept where inodes have no room for more, and are shown so at once', () =>
+    mounted(
+      '',
+      (at) => {
+        writeFileSync(at('file'), 'x');
+        assert.equal(statSync(at('file')).mtimeMs % 1000, 0);
+        assert.equal(statSync(at('file')).atimeMs % 1000, 0);
+      },
+      ['-I', '128'],
+    ));
+
   it('abort: nothing can be changed', () =>
     mounted('abort', (at) => {
       assert.equal(

@@ -118,6 +118,7 @@ export const EXT4_ORPHAN_FS = 0x0004;
 
 /** s_default_mount_opts: discard; grpid; the bits of the data mode, and data=journal in them. */
 export const EXT4_DEFM_DISCARD = 0x0400;
+export const EXT4_DEFM_UID16 = 0x10;
 export const EXT4_DEFM_BSDGROUPS = 0x0002;
 export const EXT4_DEFM_JMODE = 0x0060;
 export const EXT4_DEFM_JMODE_DATA = 0x0020;
