@@ -44,6 +44,7 @@ export const Errno = {
   ESTALE: 116,
   EUCLEAN: 117,
   EDQUOT: 122,
+  ENOKEY: 126,
 } as const;
 
 export type ErrnoName = keyof typeof Errno;

@@ -11,6 +11,7 @@ import { nameHash } from './dir-hash.js';
 import { indexHashVersion, leafOf, nextLeaf, probe } from './dir-htree.js';
 import { hashNameIn } from './dir-name.js';
 import { blockCount, readDirBlock } from './dir-read.js';
+import { isEncrypted, shownName } from './encrypted-names.js';
 import { DIR_ENTRY } from './format/dir-entry.js';
 import type { Ino, Inode } from './inode.js';
 import type { Volume } from './volume.js';
@@ -32,8 +33,13 @@ interface Listed {
  */
 export function readDirectory(vol: Volume, dir: Inode, cursor: number, visit: Visit): void {
   if (!dir.isDirectory) throw new FsError('ENOTDIR');
-  if (isIndexed(vol, dir)) listIndexed(vol, dir, cursor, visit);
-  else listLinear(vol, dir, cursor, visit);
+  const shown = isEncrypted(dir) ? asShown(dir, visit) : visit;
+  if (isIndexed(vol, dir)) listIndexed(vol, dir, cursor, shown);
+  else listLinear(vol, dir, cursor, shown);
+}
+
+function asShown(dir: Inode, visit: Visit): Visit {
+  return (name, ino, fileType, nextCursor) => visit(shownName(dir, name), ino, fileType, nextCursor);
 }
 
 function visitEntry(block: CachedBlock, at: number, next: number, visit: Visit): boolean {

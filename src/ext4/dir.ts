@@ -17,6 +17,7 @@ import { findIndexed, looksLikeIndexRoot } from './dir-htree.js';
 import { addIndexed, makeIndexed } from './dir-htree-split.js';
 import { foldedIn } from './dir-name.js';
 import { appendDirBlock, blockCount, readDirBlock, writeAccess } from './dir-read.js';
+import { isEncrypted, shownName } from './encrypted-names.js';
 import { COMPAT } from './features.js';
 import { DIR_ENTRY, EXT4_NAME_LEN, FILE_TYPE } from './format/dir-entry.js';
 import { EXT4_INDEX_FL, S_IFDIR, S_IFMT } from './format/inode.js';
@@ -43,6 +44,7 @@ export function findEntry(vol: Volume, dir: Inode, name: Uint8Array): Place | nu
   if (name.length > EXT4_NAME_LEN) throw new FsError('ENAMETOOLONG');
   if (!dir.isDirectory) throw new FsError('ENOTDIR');
   const isDot = name.length <= 2 && name[0] === 0x2e && (name.length === 1 || name[1] === 0x2e);
+  if (!isDot && isEncrypted(dir)) return findShown(vol, dir, name);
   const folded = isDot ? null : foldedIn(dir, name);
   if (isIndexed(vol, dir) && !isDot) return findIndexed(vol, dir, name, folded);
   const blocks = isDot ? 1 : blockCount(vol, dir);
@@ -50,6 +52,24 @@ export function findEntry(vol: Volume, dir: Inode, name: Uint8Array): Place | nu
     const block = readDirBlock(vol, dir, lblk);
     const at = findInBlock(vol, block, name, folded);
     if (at >= 0) return { block, at };
+  }
+  return null;
+}
+
+/** Names of an encrypted directory are known only as they are shown, which no index leads to. */
+function findShown(vol: Volume, dir: Inode, name: Uint8Array): Place | null {
+  const blocks = blockCount(vol, dir);
+  const end = entrySpace(vol);
+  // The first block of an indexed directory is its root.
+  for (let lblk = isIndexed(vol, dir) ? 1 : 0; lblk < blocks; lblk++) {
+    const block = readDirBlock(vol, dir, lblk);
+    for (let at = 0; at < end; at += recLen(block.view, at, vol.geometry.blockSize)) {
+      if (DIR_ENTRY.inode.get(block.view, at) === 0) continue;
+      const length = DIR_ENTRY.name_len.get(block.view, at);
+      const stored = block.bytes.subarray(at + DIR_ENTRY.SIZE, at + DIR_ENTRY.SIZE + length) as Uint8Array;
+      const shown = shownName(dir, stored);
+      if (shown.length === name.length && shown.every((byte, i) => byte === name[i])) return { block, at };
+    }
   }
   return null;
 }

@@ -63,7 +63,7 @@ export const RO_COMPAT = {
   orphan_present: 0x10000,
 } as const;
 
-/** What the bits above not listed here get: RO_COMPAT read-only, INCOMPAT refused, COMPAT ignored. */
+/** What the bits above not listed here get: RO_COMPAT read-only, INCOMPAT refused but for encrypt, COMPAT ignored. */
 const SUPPORTED_RW: Record<FeatureSet, ReadonlySet<string>> = {
   compat: new Set([
     'dir_prealloc',
@@ -100,17 +100,22 @@ const SUPPORTED_RW: Record<FeatureSet, ReadonlySet<string>> = {
   ]),
 };
 
-function table(bits: Record<string, number>, set: FeatureSet, otherwise: Support): Feature[] {
+function table(
+  bits: Record<string, number>,
+  set: FeatureSet,
+  otherwise: Support,
+  readOnly: ReadonlySet<string> = new Set(),
+): Feature[] {
   return Object.entries(bits).map(([name, bit]) => ({
     name,
     bit,
-    support: SUPPORTED_RW[set].has(name) ? 'rw' : otherwise,
+    support: SUPPORTED_RW[set].has(name) ? 'rw' : readOnly.has(name) ? 'ro' : otherwise,
   }));
 }
 
 const TABLES: Record<FeatureSet, Feature[]> = {
   compat: table(COMPAT, 'compat', 'ro'),
-  incompat: table(INCOMPAT, 'incompat', 'no'),
+  incompat: table(INCOMPAT, 'incompat', 'no', new Set(['encrypt'])),
   ro_compat: table(RO_COMPAT, 'ro_compat', 'ro'),
 };
 

@@ -7,6 +7,7 @@ import { CorruptionError, FsError } from '../errors.js';
 import { whenSpaceReturns } from './block-alloc.js';
 import { readDirectory } from './dir.js';
 import { foldsCase } from './dir-name.js';
+import { isEncrypted } from './encrypted-names.js';
 import { evictAll } from './evict.js';
 import { fallocate, seekDataHole } from './fallocate.js';
 import { INCOMPAT } from './features.js';
@@ -205,7 +206,8 @@ export class Filesystem {
       nlink: inode.linksCount,
       uid: inode.uid,
       gid: inode.gid,
-      size: inode.sizeBytes,
+      // Of an encrypted link it is that of what is shown.
+      size: inode.isSymlink && isEncrypted(inode) ? readlink(this.volume, ino).length : inode.sizeBytes,
       blocks512: inode.sectors,
       rdev: namei.encodedRdev(inode),
       atime: inode.atime,

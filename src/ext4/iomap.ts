@@ -10,6 +10,7 @@ import { FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { allocateBlocks, mayUseReservedBlocks, type Run } from './block-alloc.js';
 import { goalFor, type Mapping, mapBlock, maxFileBytes, removeBlocks } from './block-map.js';
+import { isEncrypted } from './encrypted-names.js';
 import { zeroBeforeGrowth } from './eof-tail.js';
 import { EXTENT_CREDITS } from './extent-edit.js';
 import { convertUnwritten, insertExtent } from './extent-insert.js';
@@ -59,6 +60,7 @@ const MAX_WINDOW_BYTES = 8 << 20;
 
 function dataInode(vol: Volume, ino: Ino): Inode {
   const inode = Inode.get(vol, ino);
+  if (isEncrypted(inode)) throw new FsError('ENOKEY', `inode ${ino} is encrypted`);
   if (inode.isRegular) return inode;
   throw new FsError(inode.isDirectory ? 'EISDIR' : 'EINVAL', `inode ${ino} is not a regular file`);
 }

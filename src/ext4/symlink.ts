@@ -3,6 +3,7 @@ import { CorruptionError, FsError } from '../errors.js';
 import type { BlockKind } from '../jbd2/block-cache.js';
 import type { Handle } from '../jbd2/handle.js';
 import { allocateMetadataBlock, initBlockMap, mapBlock } from './block-map.js';
+import { isEncrypted, shownTarget } from './encrypted-names.js';
 import { EXT4_EXTENTS_FL, EXT4_INLINE_DATA_FL, I_BLOCK_BYTES } from './format/inode.js';
 import { type Ino, Inode, type WritableInode } from './inode.js';
 import type { Volume } from './volume.js';
@@ -19,8 +20,13 @@ function isFast(inode: Inode): boolean {
 export function readlink(vol: Volume, ino: Ino): Uint8Array {
   const inode = Inode.get(vol, ino);
   if (!inode.isSymlink) throw new FsError('EINVAL', `inode ${ino} is not a symbolic link`);
-  const { sizeBytes } = inode;
   if (inode.hasFlag(EXT4_INLINE_DATA_FL)) throw new FsError('EOPNOTSUPP', 'inline data');
+  const stored = storedTarget(inode);
+  return isEncrypted(inode) ? shownTarget(inode, stored) : stored;
+}
+
+function storedTarget(inode: Inode): Uint8Array {
+  const { vol, ino, sizeBytes } = inode;
   if (isFast(inode)) return inode.iBlock.slice(0, sizeBytes);
   if (sizeBytes === 0 || sizeBytes >= vol.geometry.blockSize) {
     throw new CorruptionError('symlink', `inode ${ino}`, `its size is ${sizeBytes}`);

@@ -1,7 +1,7 @@
 /** Open files: open, release, sync, space. Reading and writing are in data-path.ts. */
 import type { WriteView } from '../codec/view.js';
 import { FsError } from '../errors.js';
-import { EXT4_APPEND_FL, EXT4_IMMUTABLE_FL } from '../ext4/format/inode.js';
+import { EXT4_APPEND_FL, EXT4_ENCRYPT_FL, EXT4_IMMUTABLE_FL } from '../ext4/format/inode.js';
 import {
   BMAP_IN,
   BMAP_OUT,
@@ -48,6 +48,7 @@ export function open(context: Context, request: Request): void {
     context.retryWhenDrained(request, ino);
     return;
   }
+  if ((fs.stat(ino).flags & EXT4_ENCRYPT_FL) !== 0) throw new FsError('ENOKEY', `inode ${ino} is encrypted`);
   if (forWriting || truncates) {
     // The kernel does not know these flags of ours (ext4_file_open leaves them to the VFS).
     const { flags: inodeFlags } = fs.stat(ino);

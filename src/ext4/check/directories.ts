@@ -6,6 +6,7 @@ import { nameHash } from '../dir-hash.js';
 import { indexHashVersion } from '../dir-htree.js';
 import { hashNameIn } from '../dir-name.js';
 import { blockCount, readDirBlock } from '../dir-read.js';
+import { isEncrypted } from '../encrypted-names.js';
 import { RO_COMPAT } from '../features.js';
 import { DIR_ENTRY, FILE_TYPE } from '../format/dir-entry.js';
 import {
@@ -111,7 +112,9 @@ export class DirectoryCheck {
   }
 
   private checkEntry(dir: Inode, name: Uint8Array, ino: Ino, fileType: number): void {
-    if (name.length === 0 || name.includes(0) || name.includes(0x2f)) this.aboutName(dir, name, 'not a name');
+    const anyByte = isEncrypted(dir);
+    if (name.length === 0 || (!anyByte && (name.includes(0) || name.includes(0x2f))))
+      this.aboutName(dir, name, 'not a name');
     const facts = this.used.get(ino);
     if (facts === undefined) {
       this.aboutName(dir, name, `inode ${ino} is not in use`);
