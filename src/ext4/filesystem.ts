@@ -12,6 +12,7 @@ import { evictAll } from './evict.js';
 import { fallocate, seekDataHole } from './fallocate.js';
 import { INCOMPAT } from './features.js';
 import { readData } from './file-data.js';
+import { EXT4_VERITY_FL } from './format/inode.js';
 import { EXT4_ERRORS_CONTINUE, EXT4_ERRORS_PANIC, EXT4_ERRORS_RO, SUPERBLOCK } from './format/superblock.js';
 import { type Ino, Inode } from './inode.js';
 import * as inodeFlags from './inode-flags.js';
@@ -26,6 +27,7 @@ import { readlink } from './symlink.js';
 import { totals } from './totals.js';
 import { trimFree } from './trim.js';
 import { truncateTo } from './truncate.js';
+import { readVerified } from './verity.js';
 import type { Environment, Timestamp, Volume } from './volume.js';
 import { getLabel, setLabel } from './volume-label.js';
 import * as xattr from './xattr.js';
@@ -378,9 +380,17 @@ export class Filesystem {
   writeJournaled(ino: Ino, posBytes: number, bytes: Uint8Array, opflags: number, flags: number): void {
     writeJournaled(this.writable(), ino, posBytes, bytes, opflags, flags);
   }
+  /** True if it must be read with {@link readData}: it is in the log or must be checked. */
+  readsThroughEngine(ino: Ino): boolean {
+    const inode = Inode.get(this.volume, ino);
+    return inode.journalsData || inode.hasFlag(EXT4_VERITY_FL);
+  }
   /** Fills `into` with the data from `posBytes` on, wherever it is; zeroes behind it. */
   readData(ino: Ino, posBytes: number, into: Uint8Array): void {
-    readData(Inode.get(this.volume, ino), posBytes, into);
+    const inode = Inode.get(this.volume, ino);
+    if (isEncrypted(inode)) throw new FsError('ENOKEY', `inode ${ino} is encrypted`);
+    if (inode.hasFlag(EXT4_VERITY_FL)) readVerified(inode, posBytes, into);
+    else readData(inode, posBytes, into);
   }
 
   /** Brackets data I/O that runs beside the engine: blocks freed meanwhile are not reused before it ends. */

@@ -96,7 +96,7 @@ export class DataPath {
       reply.payload(request, 0);
       return;
     }
-    if (fs.journalsData(ino)) {
+    if (fs.readsThroughEngine(ino)) {
       const into = this.takeReadBuffer().subarray(0, end - offset);
       fs.readData(ino, offset, into);
       reply.data(request, into);

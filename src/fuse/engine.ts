@@ -33,6 +33,7 @@ export type Engine = Pick<
   | 'journalsData'
   | 'writeJournaled'
   | 'readData'
+  | 'readsThroughEngine'
   | 'getFlags'
   | 'setFlags'
   | 'getProject'

@@ -358,6 +358,9 @@ export class FakeFs implements Engine {
   setLabel(): void {}
   shutDown(): void {}
 
+  readsThroughEngine(): boolean {
+    return false;
+  }
   journalsData(): boolean {
     return false;
   }
