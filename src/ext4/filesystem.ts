@@ -393,6 +393,10 @@ export class Filesystem {
     else readData(inode, posBytes, into);
   }
 
+  /** Several changes as one: all of them, or with an error none. `credits` is the most blocks they may change. */
+  atomically<T>(credits: number, work: () => T): T {
+    return this.writable().journal.run(credits, work);
+  }
   /** Brackets data I/O that runs beside the engine: blocks freed meanwhile are not reused before it ends. */
   dataStarted(): number {
     return this.volume.journal.dataStarted();

@@ -1,6 +1,14 @@
 /** Attributes of an inode but for its size (ext4_setattr), and the access time. */
 import { FsError } from '../errors.js';
-import { EXT4_APPEND_FL, EXT4_IMMUTABLE_FL, EXT4_NOATIME_FL, S_IFMT } from './format/inode.js';
+import {
+  EXT4_APPEND_FL,
+  EXT4_IMMUTABLE_FL,
+  EXT4_NOATIME_FL,
+  S_IFDIR,
+  S_IFMT,
+  S_ISGID,
+  S_ISUID,
+} from './format/inode.js';
 import { type Ino, Inode } from './inode.js';
 import type { Timestamp, Volume } from './volume.js';
 
@@ -66,4 +74,14 @@ export function touchAtime(vol: Volume, ino: Ino, policy: AtimePolicy): void {
     if (!stale && now.seconds - atime.seconds < DAY_SECONDS) return;
   }
   vol.journal.run(1, (handle) => inode.edit(handle).setAtime(now));
+}
+
+const S_IXGRP = 0o010;
+
+/** The mode of a file whose content or owner changes, without what it was trusted with (setattr_should_drop_suidgid). */
+export function modeWithoutSuidgid(mode: number): number {
+  if ((mode & S_IFMT) === S_IFDIR) return mode;
+  let left = mode & ~S_ISUID;
+  if ((mode & (S_ISGID | S_IXGRP)) === (S_ISGID | S_IXGRP)) left &= ~S_ISGID;
+  return left;
 }

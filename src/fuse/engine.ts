@@ -6,6 +6,7 @@ export type Engine = Pick<
   | 'readOnly'
   | 'lookup'
   | 'byHandle'
+  | 'atomically'
   | 'foldsCase'
   | 'create'
   | 'mkdir'

@@ -14,7 +14,7 @@ import {
   RENAME_IN,
   RENAME2_IN,
 } from './abi.js';
-import { defaultAcl, inheritAcl, withoutUmask } from './acl.js';
+import { creating } from './acl.js';
 import { nameSecondsIn, putEmptyEntry, putEntryOut } from './attributes.js';
 import type { Context } from './context.js';
 import { putOpenOut } from './operations-file.js';
@@ -54,14 +54,13 @@ export function mknod(context: Context, request: Request): void {
   const { view, cred } = request;
   request.require(MKNOD_IN.SIZE);
   const name = request.name(ARGS + MKNOD_IN.SIZE);
-  const umask = MKNOD_IN.umask.get(view, ARGS);
-  const inherited = defaultAcl(context, request.ino);
-  const mode = withoutUmask(context, inherited, MKNOD_IN.mode.get(view, ARGS), umask);
-  const ino =
+  const rdev = MKNOD_IN.rdev.get(view, ARGS);
+  const asked = MKNOD_IN.mode.get(view, ARGS);
+  const ino = creating(context, request.ino, asked, MKNOD_IN.umask.get(view, ARGS), (mode) =>
     (mode & S_IFMT) === S_IFREG
       ? fs.create(request.ino, name, mode, cred)
-      : fs.mknod(request.ino, name, mode, MKNOD_IN.rdev.get(view, ARGS), cred);
-  inheritAcl(context, inherited, ino, mode);
+      : fs.mknod(request.ino, name, mode, rdev, cred),
+  );
   replyEntry(context, request, ino);
 }
 
@@ -69,10 +68,10 @@ export function mkdir(context: Context, request: Request): void {
   const { view } = request;
   request.require(MKDIR_IN.SIZE);
   const name = request.name(ARGS + MKDIR_IN.SIZE);
-  const inherited = defaultAcl(context, request.ino);
-  const mode = withoutUmask(context, inherited, MKDIR_IN.mode.get(view, ARGS), MKDIR_IN.umask.get(view, ARGS));
-  const ino = context.fs.mkdir(request.ino, name, mode, request.cred);
-  inheritAcl(context, inherited, ino, mode);
+  const asked = MKDIR_IN.mode.get(view, ARGS);
+  const ino = creating(context, request.ino, asked, MKDIR_IN.umask.get(view, ARGS), (mode) =>
+    context.fs.mkdir(request.ino, name, mode, request.cred),
+  );
   replyEntry(context, request, ino);
 }
 
@@ -148,12 +147,12 @@ export function create(context: Context, request: Request): void {
   request.require(CREATE_IN.SIZE);
   const name = request.name(ARGS + CREATE_IN.SIZE);
   const flags = CREATE_IN.flags.get(view, ARGS);
-  const inherited = defaultAcl(context, request.ino);
-  const mode = withoutUmask(context, inherited, CREATE_IN.mode.get(view, ARGS), CREATE_IN.umask.get(view, ARGS));
+  const asked = CREATE_IN.mode.get(view, ARGS);
   let ino: Ino;
   try {
-    ino = fs.create(request.ino, name, mode, request.cred);
-    inheritAcl(context, inherited, ino, mode);
+    ino = creating(context, request.ino, asked, CREATE_IN.umask.get(view, ARGS), (mode) =>
+      fs.create(request.ino, name, mode, request.cred),
+    );
   } catch (error) {
     if (!(error instanceof FsError && error.code === 'EEXIST')) throw error;
     ino = fs.lookup(request.ino, name);
@@ -168,10 +167,10 @@ export function create(context: Context, request: Request): void {
 export function tmpfile(context: Context, request: Request): void {
   const { view } = request;
   request.require(CREATE_IN.SIZE);
-  const inherited = defaultAcl(context, request.ino);
-  const mode = withoutUmask(context, inherited, CREATE_IN.mode.get(view, ARGS), CREATE_IN.umask.get(view, ARGS));
-  const ino = context.fs.tmpfile(request.ino, mode, request.cred);
-  inheritAcl(context, inherited, ino, mode);
+  const asked = CREATE_IN.mode.get(view, ARGS);
+  const ino = creating(context, request.ino, asked, CREATE_IN.umask.get(view, ARGS), (mode) =>
+    context.fs.tmpfile(request.ino, mode, request.cred),
+  );
   replyCreated(context, request, ino, true);
   context.nodes.lostLastName(ino);
 }

@@ -1,8 +1,8 @@
 /**
- * The engine behind an image: every operation goes through {@link run}, which waits for the log where it must, and counts
- * who has which inode open, so that an unlinked file lives until its last user closes it.
+ * The engine behind an image: every operation goes through {@link EngineRoom.run}, which waits for the log where it must,
+ * and counts who has which inode open, so that an unlinked file lives until its last user closes it.
  */
-import { FsError } from '../errors.js';
+import { CorruptionError, FsError, UnsupportedError } from '../errors.js';
 import type { Filesystem } from '../ext4/filesystem.js';
 import type { Ino } from '../ext4/inode.js';
 import { explained } from './image-error.js';
@@ -10,14 +10,32 @@ import { type PathLike, textOf } from './paths.js';
 
 /** Space that others free meanwhile may be taken again before an operation gets it. */
 const SPACE_RETRIES = 8;
+/** A caller in a loop would keep timers and the completions of commits waiting for ever; so long it may. */
+const TURN_MS = 8;
+
+export interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export interface ImageSettings {
+  /** Who owns what is made. */
+  readonly owner: Owner;
+  readonly umask: number;
+}
 
 export class EngineRoom {
   readonly fs: Filesystem;
+  readonly settings: ImageSettings;
   private readonly opens = new Map<Ino, number>();
+  private readonly openedReadOnly: boolean;
+  private lastTurnMs = performance.now();
   private closed = false;
 
-  constructor(fs: Filesystem) {
+  constructor(fs: Filesystem, settings: ImageSettings) {
     this.fs = fs;
+    this.settings = settings;
+    this.openedReadOnly = fs.readOnly;
   }
 
   /**
@@ -27,18 +45,27 @@ export class EngineRoom {
   async run<T>(syscall: string, path: PathLike | undefined, operation: (fs: Filesystem) => T): Promise<T> {
     const { fs } = this;
     const text = path === undefined ? undefined : textOf(path);
+    await this.breathe();
+    let outOfSpace: FsError | null = null;
     for (let tries = 0; ; tries++) {
+      // A read-only engine refuses by itself, and an aborted log may never be ready.
+      while (!this.closed && !fs.readOnly && fs.needsThrottle()) {
+        await new Promise<void>((ready) => fs.onceReady(ready));
+      }
       if (this.closed) throw explained(new FsError('EBADF', 'the image has been closed'), syscall, text);
-      while (fs.needsThrottle()) await new Promise<void>((ready) => fs.onceReady(ready));
       try {
-        const result = operation(fs);
-        fs.endOfOperation();
-        return result;
+        return operation(fs);
       } catch (error) {
-        fs.endOfOperation();
-        if (tries < SPACE_RETRIES && error instanceof FsError && error.code === 'ENOSPC' && (await this.moreSpace()))
-          continue;
+        // The commit that was to bring space back has failed: this is why.
+        if (outOfSpace !== null && fs.readOnly) throw explained(outOfSpace, syscall, text);
+        if (tries < SPACE_RETRIES && error instanceof FsError && error.code === 'ENOSPC') {
+          outOfSpace = error;
+          if (await this.moreSpace()) continue;
+        }
+        this.judge(error);
         throw explained(error, syscall, text);
+      } finally {
+        fs.endOfOperation();
       }
     }
   }
@@ -50,9 +77,25 @@ export class EngineRoom {
     });
   }
 
-  /** fsync of an inode, or of everything. */
+  /** What an error means for the image: corruption is for the errors= policy, a bug ends all writing. */
+  private judge(error: unknown): void {
+    if (error instanceof CorruptionError) this.fs.reportCorruption(error);
+    else if (!(error instanceof FsError || error instanceof UnsupportedError)) {
+      // What is in memory can no longer be trusted, so nothing of it reaches the image any more.
+      this.fs.abort(new FsError('EIO', error instanceof Error ? error.message : String(error)));
+    }
+  }
+
+  private async breathe(): Promise<void> {
+    if (performance.now() - this.lastTurnMs < TURN_MS) return;
+    await new Promise<void>((done) => setImmediate(done));
+    this.lastTurnMs = performance.now();
+  }
+
+  /** fsync of an inode, or of everything. There is nothing to do in what was opened for reading. */
   async sync(ino: Ino | null, syscall: string, path?: string): Promise<void> {
     await this.run(syscall, path, () => {});
+    if (this.openedReadOnly) return;
     await new Promise<void>((done, fail) => {
       this.fs.sync(ino, (error) => (error === null ? done() : fail(explained(error, syscall, path) as Error)));
     });
@@ -77,22 +120,32 @@ export class EngineRoom {
     this.endIfUnused(ino);
   }
 
-  /** The inode has lost a name. */
+  /**
+   * The inode has lost a name, and is freed if it was the last and nobody has it open. What goes wrong in that is not the
+   * caller's: the name is gone, and the inode stays on the list of orphans.
+   */
   endIfUnused(ino: Ino | 0): void {
-    if (ino !== 0 && !this.opens.has(ino) && this.fs.isUnlinked(ino)) this.fs.evict([ino]);
+    try {
+      if (ino !== 0 && !this.opens.has(ino) && this.fs.isUnlinked(ino)) this.fs.evict([ino]);
+    } catch (error) {
+      this.judge(error);
+      if (!(error instanceof FsError || error instanceof CorruptionError)) throw error;
+    }
   }
 
-  /** Everything home, the image clean. Rejects if the device fails; then the next open replays. */
+  /** Everything home, the image clean. Rejects if that could not be; then the next open replays what was durable. */
   async close(): Promise<void> {
     if (this.closed) return;
     this.closed = true;
-    const unlinked = [...this.opens.keys()].filter((ino) => this.fs.isUnlinked(ino));
+    const inos = [...this.opens.keys()];
     this.opens.clear();
+    for (const ino of inos) this.endIfUnused(ino);
+    const { aborted } = this.fs.volume.journal;
     try {
-      if (unlinked.length > 0) this.fs.evict(unlinked);
       this.fs.closeSync();
     } catch (error) {
       throw explained(error, 'close');
     }
+    if (aborted !== null && !this.openedReadOnly) throw explained(aborted, 'close');
   }
 }

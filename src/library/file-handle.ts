@@ -2,20 +2,15 @@
 import { Readable, Writable } from 'node:stream';
 import { FsError } from '../errors.js';
 import type { Ino } from '../ext4/inode.js';
+import { changeMode, changeOwner, changeSize, changeTimes, type Time } from './attributes.js';
 import type { EngineRoom } from './engine-room.js';
 import { readBytes, writeBytes } from './file-bytes.js';
 import { explained } from './image-error.js';
+import { dataOf, type ReadOptions, spanOf } from './io-arguments.js';
 import { Stats } from './stats.js';
 
 /** Bytes of one operation: between two of them others get their turn. */
 const PIECE_BYTES = 1 << 20;
-
-export interface ReadOptions {
-  readonly offset?: number;
-  readonly length?: number;
-  /** Null: where the last read without a position ended. */
-  readonly position?: number | null;
-}
 
 export interface StreamOptions {
   /** First byte, and last, inclusive. */
@@ -47,39 +42,74 @@ export class FileHandle {
     engine.opened(ino);
   }
 
+  /** As in Node: a buffer with offset, length and position, or with options; without a position on from the last read. */
   async read<T extends Uint8Array>(
     buffer: T,
-    { offset = 0, length = buffer.length - offset, position = null }: ReadOptions = {},
+    offset?: number | ReadOptions | null,
+    length?: number | null,
+    position?: number | null,
   ): Promise<{ bytesRead: number; buffer: T }> {
-    this.mustAllow('read');
-    const into = buffer.subarray(offset, offset + length);
-    const from = position ?? this.position;
+    const span = this.given('read', () => spanOf(buffer, offset, length, position));
+    const from = span.position ?? this.position;
     let bytesRead = 0;
-    while (bytesRead < into.length) {
-      const piece = into.subarray(bytesRead, bytesRead + PIECE_BYTES);
+    while (bytesRead < span.bytes.length) {
+      const piece = span.bytes.subarray(bytesRead, bytesRead + PIECE_BYTES);
       const got = await this.engine.run('read', this.path, (fs) => readBytes(fs, this.ino, from + bytesRead, piece));
       bytesRead += got;
       if (got < piece.length) break;
     }
-    if (position === null) this.position += bytesRead;
+    if (span.position === null) this.position = from + bytesRead;
     return { bytesRead, buffer };
   }
 
-  /** All of `data`; a file opened for appending takes it at its end. */
-  async write(data: Uint8Array | string, position: number | null = null): Promise<{ bytesWritten: number }> {
-    this.mustAllow('write');
-    const bytes = typeof data === 'string' ? Buffer.from(data) : data;
-    for (let done = 0; done < bytes.length; done += PIECE_BYTES) {
-      const piece = bytes.subarray(done, done + PIECE_BYTES);
-      let at = this.access.appends ? -1 : (position ?? this.position) + done;
+  /**
+   * All of it. As in Node: bytes with offset, length and position, or a string with position and encoding; a file opened
+   * for appending takes it at its end.
+   */
+  async write<T extends Uint8Array | string>(
+    data: T,
+    offsetOrPosition?: number | ReadOptions | null,
+    lengthOrEncoding?: number | BufferEncoding | null,
+    position?: number | null,
+  ): Promise<{ bytesWritten: number; buffer: T }> {
+    const span = this.given('write', () => dataOf(data, offsetOrPosition, lengthOrEncoding, position));
+    const from = span.position ?? this.position;
+    for (let done = 0; done < span.bytes.length; done += PIECE_BYTES) {
+      const piece = span.bytes.subarray(done, done + PIECE_BYTES);
+      let at = this.access.appends ? -1 : from + done;
       await this.engine.run('write', this.path, (fs) => {
         // Once: a second try, after space ran out, begins where the first did.
         if (at < 0) at = fs.stat(this.ino).size;
         writeBytes(fs, this.ino, at, piece);
       });
     }
-    if (position === null) this.position += bytes.length;
-    return { bytesWritten: bytes.length };
+    if (span.position === null) this.position = from + span.bytes.length;
+    return { bytesWritten: span.bytes.length, buffer: data };
+  }
+
+  async readv<T extends readonly Uint8Array[]>(
+    buffers: T,
+    position: number | null = null,
+  ): Promise<{ bytesRead: number; buffers: T }> {
+    let total = 0;
+    for (const buffer of buffers) {
+      const { bytesRead } = await this.read(buffer, { position: position === null ? null : position + total });
+      total += bytesRead;
+      if (bytesRead < buffer.length) break;
+    }
+    return { bytesRead: total, buffers };
+  }
+
+  async writev<T extends readonly Uint8Array[]>(
+    buffers: T,
+    position: number | null = null,
+  ): Promise<{ bytesWritten: number; buffers: T }> {
+    let total = 0;
+    for (const buffer of buffers) {
+      const { bytesWritten } = await this.write(buffer, { position: position === null ? null : position + total });
+      total += bytesWritten;
+    }
+    return { bytesWritten: total, buffers };
   }
 
   /** From here to the end. */
@@ -102,9 +132,20 @@ export class FileHandle {
 
   async truncate(length = 0): Promise<void> {
     this.mustAllow('ftruncate', 'writes');
-    await this.engine.run('ftruncate', this.path, (fs) =>
-      fs.setattr(this.ino, { size: length, mtime: 'now', ctime: 'now' }),
-    );
+    await this.engine.run('ftruncate', this.path, (fs) => changeSize(fs, this.ino, length));
+  }
+
+  chmod(mode: number): Promise<void> {
+    return this.engine.run('fchmod', this.path, (fs) => changeMode(fs, this.ino, mode));
+  }
+
+  /** -1 leaves an id as it is. */
+  chown(uid: number, gid: number): Promise<void> {
+    return this.engine.run('fchown', this.path, (fs) => changeOwner(fs, this.ino, uid, gid));
+  }
+
+  utimes(atime: Time, mtime: Time): Promise<void> {
+    return this.engine.run('futimes', this.path, (fs) => changeTimes(fs, this.ino, atime, mtime));
   }
 
   stat(): Promise<Stats> {
@@ -167,6 +208,16 @@ export class FileHandle {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** The arguments, once it is clear that they make sense and that the handle allows it. */
+  private given<T>(syscall: 'read' | 'write', what: () => T): T {
+    this.mustAllow(syscall);
+    try {
+      return what();
+    } catch (error) {
+      throw explained(error, syscall, this.path);
+    }
   }
 
   private mustAllow(syscall: string, what: 'reads' | 'writes' = syscall === 'read' ? 'reads' : 'writes'): void {

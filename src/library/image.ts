@@ -6,22 +6,29 @@ import { FsError } from '../errors.js';
 import { checkFilesystem } from '../ext4/check/check.js';
 import type { Filesystem } from '../ext4/filesystem.js';
 import type { Ino } from '../ext4/inode.js';
-import type { Timestamp } from '../ext4/volume.js';
-import { EngineRoom } from './engine-room.js';
+import {
+  changeMode,
+  changeOwner,
+  changeSize,
+  changeTimes,
+  type SetXattrOptions,
+  setAttribute,
+  type Time,
+} from './attributes.js';
+import { EngineRoom, type ImageSettings } from './engine-room.js';
 import { type Access, FileHandle } from './file-handle.js';
-import { findInode, findName, findPlace, type PathLike, textOf } from './paths.js';
+import {
+  createFile,
+  makeDirectory,
+  makeLink,
+  makeNode,
+  makeSymlink,
+  removeDirectory,
+  removeFile,
+  renamePath,
+} from './names.js';
+import { bytesOf, findInode, findPlace, joinReal, type PathLike, parentOf, textOf } from './paths.js';
 import { Dirent, Stats } from './stats.js';
-
-export interface Owner {
-  readonly uid: number;
-  readonly gid: number;
-}
-
-export interface ImageSettings {
-  /** Who owns what is made. */
-  readonly owner: Owner;
-  readonly umask: number;
-}
 
 const S_IFMT = 0o170000;
 const S_IFDIR = 0o040000;
@@ -50,12 +57,10 @@ export interface WriteOptions {
 
 export class Image {
   private readonly engine: EngineRoom;
-  private readonly settings: ImageSettings;
 
   /** Use {@link openImage}. */
   constructor(fs: Filesystem, settings: ImageSettings) {
-    this.engine = new EngineRoom(fs);
-    this.settings = settings;
+    this.engine = new EngineRoom(fs, settings);
   }
 
   /** True if nothing can be written: see {@link readOnlyReasons}. */
@@ -79,10 +84,8 @@ export class Image {
       const place = findPlace(fs, path, !exclusive);
       if (exclusive && place.ino !== 0) throw new FsError('EEXIST');
       if (place.ino === 0 && !access.creates) throw new FsError('ENOENT');
-      const ino =
-        place.ino !== 0
-          ? place.ino
-          : fs.create(place.parent, place.name, S_IFREG | (mode & ~this.settings.umask), this.settings.owner);
+      if (place.ino === 0 && place.directoryWanted) throw new FsError('EISDIR');
+      const ino = place.ino !== 0 ? place.ino : createFile(this.engine, place, mode);
       if (access.writes && (fs.stat(ino).mode & S_IFMT) === S_IFDIR) throw new FsError('EISDIR');
       if (access.writes && fs.readOnly) throw new FsError('EROFS');
       if (access.truncates && fs.stat(ino).size > 0) fs.setattr(ino, { size: 0, mtime: 'now', ctime: 'now' });
@@ -120,9 +123,7 @@ export class Image {
   }
 
   truncate(path: PathLike, length = 0): Promise<void> {
-    return this.engine.run('truncate', path, (fs) =>
-      fs.setattr(findInode(fs, path, true), { size: length, mtime: 'now', ctime: 'now' }),
-    );
+    return this.engine.run('truncate', path, (fs) => changeSize(fs, findInode(fs, path, true), length));
   }
 
   async copyFile(source: PathLike, target: PathLike): Promise<void> {
@@ -143,79 +144,59 @@ export class Image {
   // Names
 
   async mkdir(path: PathLike, { recursive = false, mode = 0o777 } = {}): Promise<void> {
-    const made = (wanted: PathLike) =>
-      this.engine.run('mkdir', wanted, (fs) => {
-        const { parent, name, ino } = findPlace(fs, wanted, recursive);
-        if (ino !== 0) {
-          if (recursive && (fs.stat(ino).mode & S_IFMT) === S_IFDIR) return;
-          throw new FsError('EEXIST');
-        }
-        fs.mkdir(parent, name, S_IFDIR | (mode & ~this.settings.umask), this.settings.owner);
-      });
-    if (recursive) {
-      const text = Buffer.from(path).toString('latin1');
-      for (let at = text.indexOf('/', 1); at > 0; at = text.indexOf('/', at + 1)) {
-        const prefix = Buffer.from(text.slice(0, at), 'latin1');
-        if (!/(^|\/)\.{0,2}$/.test(prefix.toString('latin1'))) await made(prefix);
+    if (recursive) await this.makeAll(Buffer.from(bytesOf(path)), mode);
+    else await this.engine.run('mkdir', path, () => makeDirectory(this.engine, path, mode));
+  }
+
+  /** What is there already is no error if it is a directory, or leads to one. */
+  private async makeAll(path: Buffer, mode: number): Promise<void> {
+    const there = await this.engine.run('mkdir', path, (fs) => {
+      try {
+        const { ino } = findPlace(fs, path, true);
+        if (ino === 0) return 'missing';
+        if ((fs.stat(ino).mode & S_IFMT) !== S_IFDIR) throw new FsError('EEXIST');
+        return 'there';
+      } catch (error) {
+        if (error instanceof FsError && error.code === 'ENOENT' && path.length > 0) return 'further up';
+        throw error;
       }
-      if (text.endsWith('/')) return;
+    });
+    if (there === 'there') return;
+    const above = parentOf(path);
+    if (there === 'further up' && above !== null) await this.makeAll(Buffer.from(above), mode);
+    try {
+      await this.engine.run('mkdir', path, () => makeDirectory(this.engine, path, mode));
+    } catch (error) {
+      // Somebody else made it meanwhile, or the path ends with "..".
+      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
     }
-    await made(path);
   }
 
   symlink(target: PathLike, path: PathLike): Promise<void> {
-    return this.engine.run('symlink', path, (fs) => {
-      const { parent, name, ino } = findName(fs, path);
-      if (ino !== 0) throw new FsError('EEXIST');
-      fs.symlink(parent, name, typeof target === 'string' ? Buffer.from(target) : target, this.settings.owner);
-    });
+    return this.engine.run('symlink', path, () => makeSymlink(this.engine, target, path));
   }
 
   link(existing: PathLike, path: PathLike): Promise<void> {
-    return this.engine.run('link', path, (fs) => {
-      const source = findInode(fs, existing, false);
-      const { parent, name, ino } = findName(fs, path);
-      if (ino !== 0) throw new FsError('EEXIST');
-      fs.link(source, parent, name);
-    });
+    return this.engine.run('link', path, () => makeLink(this.engine, existing, path));
   }
 
   /** A fifo, a socket or a device node: `mode` says which; `rdev` as in stat. */
   mknod(path: PathLike, mode: number, rdev = 0): Promise<void> {
-    return this.engine.run('mknod', path, (fs) => {
-      const { parent, name, ino } = findName(fs, path);
-      if (ino !== 0) throw new FsError('EEXIST');
-      fs.mknod(parent, name, mode & ~this.settings.umask, rdev, this.settings.owner);
-    });
+    return this.engine.run('mknod', path, () => makeNode(this.engine, path, mode, rdev));
   }
 
   unlink(path: PathLike): Promise<void> {
-    return this.engine.run('unlink', path, (fs) => {
-      const { parent, name, ino } = findName(fs, path);
-      if (ino === 0) throw new FsError('ENOENT');
-      this.engine.endIfUnused(fs.unlink(parent, name));
-    });
+    return this.engine.run('unlink', path, () => removeFile(this.engine, path));
   }
 
   rmdir(path: PathLike): Promise<void> {
-    return this.engine.run('rmdir', path, (fs) => {
-      const { parent, name, ino } = findName(fs, path);
-      if (ino === 0) throw new FsError('ENOENT');
-      this.engine.endIfUnused(fs.rmdir(parent, name));
-    });
+    return this.engine.run('rmdir', path, () => removeDirectory(this.engine, path));
   }
 
   /** With `noReplace` an existing target is EEXIST; with `exchange` the two change places. */
   rename(from: PathLike, to: PathLike, { noReplace = false, exchange = false } = {}): Promise<void> {
     const flags = (noReplace ? RENAME_NOREPLACE : 0) | (exchange ? RENAME_EXCHANGE : 0);
-    return this.engine.run('rename', from, (fs) => {
-      const source = findName(fs, from);
-      const target = findName(fs, to);
-      if (source.ino === 0) throw new FsError('ENOENT');
-      const { owner } = this.settings;
-      const { replaced } = fs.rename(source.parent, source.name, target.parent, target.name, flags, owner);
-      this.engine.endIfUnused(replaced);
-    });
+    return this.engine.run('rename', from, () => renamePath(this.engine, from, to, flags));
   }
 
   async rm(path: PathLike, { recursive = false, force = false } = {}): Promise<void> {
@@ -328,29 +309,34 @@ export class Image {
     return this.engine.run('readlink', path, (fs) => textOf(fs.readlink(findInode(fs, path, false))));
   }
 
-  chmod(path: PathLike, mode: number): Promise<void> {
-    return this.engine.run('chmod', path, (fs) => fs.setattr(findInode(fs, path, true), { mode }));
+  /** The path without links, "." and "..". */
+  realpath(path: PathLike): Promise<string> {
+    return this.engine.run('realpath', path, (fs) => {
+      const { ino, real } = findPlace(fs, path, true);
+      if (ino === 0) throw new FsError('ENOENT');
+      return textOf(joinReal(real));
+    });
   }
 
+  chmod(path: PathLike, mode: number): Promise<void> {
+    return this.engine.run('chmod', path, (fs) => changeMode(fs, findInode(fs, path, true), mode));
+  }
+
+  /** -1 leaves an id as it is. */
   chown(path: PathLike, uid: number, gid: number): Promise<void> {
-    return this.engine.run('chown', path, (fs) => fs.setattr(findInode(fs, path, true), { uid, gid }));
+    return this.engine.run('chown', path, (fs) => changeOwner(fs, findInode(fs, path, true), uid, gid));
   }
 
   lchown(path: PathLike, uid: number, gid: number): Promise<void> {
-    return this.engine.run('lchown', path, (fs) => fs.setattr(findInode(fs, path, false), { uid, gid }));
+    return this.engine.run('lchown', path, (fs) => changeOwner(fs, findInode(fs, path, false), uid, gid));
   }
 
-  /** Times as dates, or as seconds since 1970. */
-  utimes(path: PathLike, atime: Date | number, mtime: Date | number): Promise<void> {
-    return this.engine.run('utimes', path, (fs) =>
-      fs.setattr(findInode(fs, path, true), { atime: timestamp(atime), mtime: timestamp(mtime) }),
-    );
+  utimes(path: PathLike, atime: Time, mtime: Time): Promise<void> {
+    return this.engine.run('utimes', path, (fs) => changeTimes(fs, findInode(fs, path, true), atime, mtime));
   }
 
-  lutimes(path: PathLike, atime: Date | number, mtime: Date | number): Promise<void> {
-    return this.engine.run('lutimes', path, (fs) =>
-      fs.setattr(findInode(fs, path, false), { atime: timestamp(atime), mtime: timestamp(mtime) }),
-    );
+  lutimes(path: PathLike, atime: Time, mtime: Time): Promise<void> {
+    return this.engine.run('lutimes', path, (fs) => changeTimes(fs, findInode(fs, path, false), atime, mtime));
   }
 
   // Extended attributes, with their full names: user.*, security.*, trusted.*, system.posix_acl_*. Links are not followed.
@@ -363,9 +349,10 @@ export class Image {
     });
   }
 
-  setxattr(path: PathLike, name: string, value: Uint8Array | string): Promise<void> {
+  setxattr(path: PathLike, name: string, value: Uint8Array | string, options: SetXattrOptions = {}): Promise<void> {
+    const bytes = typeof value === 'string' ? Buffer.from(value) : value;
     return this.engine.run('setxattr', path, (fs) =>
-      fs.setxattr(findInode(fs, path, false), Buffer.from(name), Buffer.from(value as Uint8Array), 0),
+      setAttribute(fs, findInode(fs, path, false), Buffer.from(name), bytes, options),
     );
   }
 
@@ -407,10 +394,4 @@ export class Image {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
-}
-
-function timestamp(time: Date | number): Timestamp {
-  const ms = typeof time === 'number' ? time * 1000 : time.getTime();
-  const seconds = Math.floor(ms / 1000);
-  return { seconds, nanoseconds: Math.round((ms - seconds * 1000) * 1e6) };
 }

@@ -9,7 +9,8 @@ import type { MountPolicy } from '../ext4/mount-policy.js';
 import { MultiMountProtection } from '../ext4/multi-mount.js';
 import { readGeometry } from '../ext4/open.js';
 import { type LogReport, recoverLog } from '../ext4/recover.js';
-import { Image, type Owner } from './image.js';
+import type { Owner } from './engine-room.js';
+import { Image } from './image.js';
 import { explained } from './image-error.js';
 
 export interface OpenImageOptions {

@@ -111,6 +111,9 @@ export class FakeFs implements Engine {
   foldsCase(): boolean {
     return false;
   }
+  atomically<T>(_credits: number, work: () => T): T {
+    return work();
+  }
   byHandle(ino: number): number {
     return ino;
   }
