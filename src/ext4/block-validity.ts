@@ -1,6 +1,6 @@
 /**
  * Where file data and new metadata must never be (kernel: fs/ext4/block_validity.c): superblock and descriptor copies,
- * reserved descriptor blocks, bitmaps and inode tables. Built lazily for a few groups at a time, since with flex_bg the
+ * reserved descriptor blocks, bitmaps and inode tables, and the log. Built lazily for a few groups at a time, since with flex_bg the
  * metadata of a group lies in the first group of its flex group.
  */
 import { CorruptionError } from '../errors.js';
@@ -62,11 +62,12 @@ function overlaps(zones: Zones, start: number, end: number): boolean {
   return false;
 }
 
-/** ext4_inode_block_valid: inside the filesystem, and none of its fixed metadata. */
+/** ext4_inode_block_valid: inside the filesystem, and neither of its fixed metadata nor of its log. */
 export function blocksMayBeUsed(vol: Volume, start: number, count: number): boolean {
   const { geometry } = vol;
   const end = start + count;
   if (!(count > 0) || start <= geometry.superblockBlock || end > geometry.blocksCount) return false;
+  if (vol.log.overlaps(start, end)) return false;
   let chunks = cache.get(vol);
   if (chunks === undefined) {
     chunks = new Map();

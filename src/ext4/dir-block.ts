@@ -127,6 +127,8 @@ function checkEntries(vol: Volume, block: CachedBlock): void {
     let finding = '';
     if (length < 8 || length % 4 !== 0) finding = `rec_len ${length}`;
     else if (at + length > end) finding = `rec_len ${length} runs over the end of the block`;
+    else if (at + length < end && at + length + entryBytes(1) > end)
+      finding = `rec_len ${length} leaves too little behind`;
     else if (length < entryBytes(nameLength)) finding = `a name of ${nameLength} bytes in an entry of ${length}`;
     else if (ino > inodesCount) finding = `inode ${ino}`;
     if (finding !== '') throw new CorruptionError('directory entry', `block ${block.nr} byte ${at}`, finding);

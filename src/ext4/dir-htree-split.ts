@@ -1,4 +1,5 @@
 /** Leaves of an indexed directory: split by hash when full (do_split), and the first leaf made when an index begins. */
+import { CorruptionError } from '../errors.js';
 import type { WritableBlock } from '../jbd2/block-cache.js';
 import type { Handle } from '../jbd2/handle.js';
 import { entrySpace, findRoom, formatLeaf, insertAt, recLen, setRecLen } from './dir-block.js';
@@ -83,6 +84,11 @@ export function addIndexed(handle: Handle, vol: Volume, dir: Inode, entry: Entry
 function splitLeaf(handle: Handle, vol: Volume, dir: Inode, path: Path, hash: number): WritableBlock {
   const old = writeAccess(handle, readDirBlock(vol, dir, leafOf(path)));
   const entries = hashedEntries(dir, old, path.hashVersion).sort((a, b) => a.hash - b.hash || a.at - b.at);
+  if (entries.length < 2) {
+    // Full of nothing: unused entries too small to be of use.
+    packInto(vol, old, old.bytes.slice(), entries);
+    return old;
+  }
   // Half of the bytes, not of the names, so that both halves have room.
   let moved = 0;
   let split = entries.length;
@@ -106,7 +112,10 @@ export function makeIndexed(handle: Handle, vol: Volume, dir: Inode): void {
   const root = writeAccess(handle, readDirBlock(vol, dir, 0));
   const source = root.bytes.slice();
   const dotDot = recLen(root.view, 0, blockSize);
-  const first = dotDot + recLen(root.view, dotDot, blockSize);
+  const first = dotDot + (dotDot < entrySpace(vol) ? recLen(root.view, dotDot, blockSize) : 0);
+  if (dotDot !== 12 || first >= entrySpace(vol)) {
+    throw new CorruptionError('directory', `inode ${dir.ino}`, 'it does not begin with "." and ".."');
+  }
   const entries = hashedEntries(dir, root, hashVersion, first);
   const { lblk, block: leaf } = appendDirBlock(handle, vol, dir);
   packInto(vol, leaf, source, entries);

@@ -32,6 +32,8 @@ export interface Frame {
 export interface Path {
   readonly frames: Frame[];
   readonly hashVersion: number;
+  /** How often {@link nextLeaf} has moved it. */
+  moves: number;
 }
 
 /** Levels below the root that the format allows (ext4_dir_htree_level). */
@@ -50,8 +52,8 @@ export function indexLimit(vol: Volume, entriesAt: number): number {
   return Math.floor((blockSize - entriesAt - (metadataCsum ? DX_TAIL.SIZE : 0)) / DX_ENTRY.SIZE);
 }
 
-/** Checks the counts of an index block. */
-function frameOf(vol: Volume, dir: Inode, lblk: number, block: CachedBlock): Frame {
+/** An index block at its first entry. Throws CorruptionError if its counts do not fit it. */
+export function frameOf(vol: Volume, dir: Inode, lblk: number, block: CachedBlock): Frame {
   const entriesAt = lblk === 0 ? DX_ROOT_ENTRIES : DX_NODE_ENTRIES;
   const frame: Frame = { block, entriesAt, at: 0 };
   const limit = indexLimit(vol, entriesAt);
@@ -98,7 +100,7 @@ export function probe(vol: Volume, dir: Inode, root: CachedBlock, hash: number, 
       throw new CorruptionError('directory index', `inode ${dir.ino}`, `an entry points to block ${lblk}`);
     }
   }
-  return { frames, hashVersion };
+  return { frames, hashVersion, moves: 0 };
 }
 
 export function leafOf(path: Path): number {
@@ -108,7 +110,8 @@ export function leafOf(path: Path): number {
 
 /**
  * Moves to the next leaf (ext4_htree_next_block). Returns its first hash, or -1 at the end. The low bit of that hash says
- * that the leaf continues the one before: names with the same hash are in both.
+ * that the leaf continues the one before: names with the same hash are in both. An index of many entries for few leaves
+ * ends after as many as there are blocks.
  */
 export function nextLeaf(vol: Volume, dir: Inode, path: Path): number {
   const { frames } = path;
@@ -116,6 +119,13 @@ export function nextLeaf(vol: Volume, dir: Inode, path: Path): number {
   while (frames[level].at + 1 >= entryCount(frames[level])) {
     if (level === 0) return -1;
     level--;
+  }
+  if (++path.moves > blockCount(vol, dir)) {
+    throw new CorruptionError(
+      'directory index',
+      `inode ${dir.ino}`,
+      'it has more leaves than the directory has blocks',
+    );
   }
   frames[level].at++;
   const hash = entryHash(frames[level], frames[level].at);

@@ -23,7 +23,7 @@ const MINOR_UNITS = 2 ** 21;
 const FIRST_HASHED = 2;
 
 interface Listed {
-  readonly key: number;
+  key: number;
   readonly at: number;
 }
 
@@ -80,16 +80,15 @@ function listIndexed(vol: Volume, dir: Inode, cursor: number, visit: Visit): voi
   for (;;) {
     const block = readDirBlock(vol, dir, leafOf(path));
     const entries = sortedEntries(dir, block, version, wanted);
-    for (let i = 0; i < entries.length; i++) {
-      const { key, at } = entries[i];
-      // Entries of one key are listed together: going on in the middle of them lists them again rather than not at all.
-      const last = i + 1 === entries.length || entries[i + 1].key !== key;
-      if (!visitEntry(block, at, FIRST_HASHED + key + (last ? 1 : 0), visit)) return;
-    }
+    for (const { key, at } of entries) if (!visitEntry(block, at, FIRST_HASHED + key + 1, visit)) return;
     if (nextLeaf(vol, dir, path) < 0) return;
   }
 }
 
+/**
+ * The entries of a leaf from the key `from` on. Keys are made to differ, or a reader whose buffer does not hold all names
+ * of one key would never get past them.
+ */
 function sortedEntries(dir: Inode, block: CachedBlock, version: number, from: number): Listed[] {
   const { vol } = dir;
   const entries: Listed[] = [];
@@ -104,9 +103,11 @@ function sortedEntries(dir: Inode, block: CachedBlock, version: number, from: nu
         block.bytes.subarray(at + DIR_ENTRY.SIZE, at + DIR_ENTRY.SIZE + nameLength) as Uint8Array,
       );
       const key = (nameHash.hash >>> 1) * MINOR_UNITS + (nameHash.minor >>> 11);
-      if (key >= from) entries.push({ key, at });
+      entries.push({ key, at });
     }
     at += length;
   }
-  return entries.sort((a, b) => a.key - b.key || a.at - b.at);
+  entries.sort((a, b) => a.key - b.key || a.at - b.at);
+  for (let i = 1; i < entries.length; i++) entries[i].key = Math.max(entries[i].key, entries[i - 1].key + 1);
+  return entries.filter(({ key }) => key >= from);
 }

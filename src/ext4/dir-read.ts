@@ -7,11 +7,12 @@ import { directoryKind } from './dir-block.js';
 import type { Inode } from './inode.js';
 import type { Volume } from './volume.js';
 
-/** Blocks of the directory, by its size. */
+/** Blocks of the directory, by its size. Throws CorruptionError for one that it cannot have: all of them are mapped. */
 export function blockCount(vol: Volume, dir: Inode): number {
-  const { blockSize } = vol.geometry;
+  const { blockSize, blocksCount } = vol.geometry;
   const { sizeBytes } = dir;
-  if (sizeBytes % blockSize !== 0 || sizeBytes > blockSize * 0x1000_0000) {
+  const mostBlocks = Math.min(blocksCount, 0x1000_0000);
+  if (sizeBytes % blockSize !== 0 || sizeBytes > blockSize * mostBlocks) {
     throw new CorruptionError('directory', `inode ${dir.ino}`, `its size is ${sizeBytes}`);
   }
   return sizeBytes / blockSize;

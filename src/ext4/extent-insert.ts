@@ -1,4 +1,5 @@
 /** Mapping blocks of a file, and turning unwritten ones into written ones. */
+import { CorruptionError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { EXTENT_CREDITS, editLeaf, joinExtents, shrinkTree } from './extent-edit.js';
 import { type Extent, type ExtentNode, maxExtentLength, ROOT_CAPACITY, WritableExtentNode } from './extent-node.js';
@@ -38,7 +39,9 @@ function insertPiece(inode: Inode, leaf: ExtentNode, pos: number, endLblk: numbe
   const hasRight = pos + 1 < leaf.entries;
   const next = hasRight ? leaf.lblk(pos + 1) : endLblk;
   if (piece.lblk + piece.count > next || (pos >= 0 && leaf.endLblk(pos) > piece.lblk)) {
-    throw new Error(`blocks ${piece.lblk}+${piece.count} of inode ${inode.ino} are mapped already`);
+    // A directory with blocks behind its end (ext4_append: "Logical block already allocated").
+    const finding = `blocks ${piece.lblk}+${piece.count} are mapped already`;
+    throw new CorruptionError('extent tree', `inode ${inode.ino}`, finding);
   }
   const pieces: Extent[] = [];
   if (pos >= 0) pieces.push(leaf.extent(pos));

@@ -97,7 +97,8 @@ export class Filesystem {
   readonly volume: Volume;
   readonly report: OpenReport;
   private readonly options: FilesystemOptions;
-  private readonly errors: ErrorsPolicy;
+  /** What a corruption leads to. */
+  readonly errors: ErrorsPolicy;
   private readonly log: (line: string) => void;
   private readonly panic: (() => void) | undefined;
   /** Found in the middle of an operation or of opening, before the policy could be applied. */
@@ -242,7 +243,7 @@ export class Filesystem {
     return xattr.getXattr(this.volume, ino, name);
   }
   listxattr(ino: Ino): Uint8Array {
-    return xattr.listXattrs(this.volume, ino);
+    return xattr.listXattrs(Inode.get(this.volume, ino));
   }
   setxattr(ino: Ino, name: Uint8Array, value: Uint8Array, flags: number): void {
     xattr.setXattr(this.writable(), ino, name, value, flags);

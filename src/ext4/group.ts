@@ -174,8 +174,9 @@ export class GroupDescriptor {
         throw new CorruptionError('group descriptor', place, 'its checksum does not match', 'EBADMSG');
       }
     }
-    const inside = (block: number, count: number) =>
-      block > geometry.superblockBlock && block + count <= geometry.blocksCount;
+    // Behind the superblock and the descriptors.
+    const first = geometry.superblockBlock + geometry.gdtBlocks;
+    const inside = (block: number, count: number) => block > first && block + count <= geometry.blocksCount;
     if (!inside(this.blockBitmap, 1))
       throw new CorruptionError('group descriptor', place, `block bitmap at ${this.blockBitmap}`);
     if (!inside(this.inodeBitmap, 1))
@@ -183,8 +184,18 @@ export class GroupDescriptor {
     if (!inside(this.inodeTable, geometry.inodeTableBlocks)) {
       throw new CorruptionError('group descriptor', place, `inode table at ${this.inodeTable}`);
     }
+    const { blockBitmap, inodeBitmap, inodeTable } = this;
+    const inTable = (block: number) => block >= inodeTable && block < inodeTable + geometry.inodeTableBlocks;
+    if (blockBitmap === inodeBitmap || inTable(blockBitmap) || inTable(inodeBitmap)) {
+      throw new CorruptionError('group descriptor', place, 'its bitmaps and its inode table overlap');
+    }
     if (this.freeBlocks > geometry.blocksPerGroup || this.freeInodes > geometry.inodesPerGroup) {
       throw new CorruptionError('group descriptor', place, 'free counts exceed the group');
+    }
+    // The count is of use, and kept, only with checksums.
+    const counted = geometry.metadataCsum || geometry.gdtCsum;
+    if (this.usedDirs > geometry.inodesPerGroup || (counted && this.itableUnused > geometry.inodesPerGroup)) {
+      throw new CorruptionError('group descriptor', place, 'counts of inodes exceed the group');
     }
   }
 

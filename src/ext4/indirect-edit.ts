@@ -1,6 +1,6 @@
 /** Changing block maps (ext4_ind_map_blocks, ext4_ind_remove_space). */
 import type { ReadView } from '../codec/view.js';
-import { FsError } from '../errors.js';
+import { CorruptionError, FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { allocateBlocks, freeBlocks, mayUseReservedBlocks } from './block-alloc.js';
 import { type Goal, inodeGoal } from './block-goal.js';
@@ -60,14 +60,16 @@ export function mappedGoal(inode: Inode, lblk: number): Goal {
 
 /**
  * Maps the holes [lblk, lblk + count), all in one table that is there, to the blocks from `pblk` on, and counts them in
- * i_blocks. Changes POINTER_CREDITS blocks.
+ * i_blocks. Changes POINTER_CREDITS blocks. Throws CorruptionError if they are no holes.
  */
 export function setPointers(handle: Handle, inode: Inode, lblk: number, pblk: number, count: number): void {
   const { slot, covered } = findSlot(inode, lblk);
-  if (slot === null || count > covered) throw new Error(`blocks ${lblk}+${count} of inode ${inode.ino} have no table`);
+  const bad = (finding: string) => new CorruptionError('block map', `inode ${inode.ino}`, finding);
+  // Tables that several inodes share change under each of them; a directory may have blocks behind its end.
+  if (slot === null || count > covered) throw bad(`blocks ${lblk}+${count} have no table`);
   for (let i = 0; i < count; i++) {
     if (readPointer(inode, { nr: slot.nr, index: slot.index + i }) !== 0)
-      throw new Error(`block ${lblk + i} of inode ${inode.ino} is mapped already`);
+      throw bad(`block ${lblk + i} is mapped already`);
   }
   writePointers(handle, inode, slot, pblk, count);
   inode.edit(handle).addBlocks(count);

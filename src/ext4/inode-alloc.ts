@@ -80,6 +80,10 @@ function findFree(vol: Volume, group: number): number {
 function take(handle: Handle, vol: Volume, group: number, index: number, isDirectory: boolean): Ino {
   const { inodesPerGroup, metadataCsum, gdtCsum } = vol.geometry;
   const ino = group * inodesPerGroup + index + 1;
+  if (vol.geometry.isOwnInode(ino)) {
+    const finding = `inode ${ino} of the filesystem itself is marked free`;
+    throw new CorruptionError('inode bitmap', `group ${group}`, finding);
+  }
   const desc = GroupDescriptor.get(vol, group);
   const bitmap = inodeBitmapForUse(handle, vol, desc);
   bitmap.view.setUint8(index >>> 3, bitmap.view.getUint8(index >>> 3) | (1 << (index & 7)));
@@ -170,8 +174,9 @@ function inheritedFlags(flags: number, type: number): number {
 /** Gives an inode back (ext4_free_inode). Its number is not used again before this is durable. */
 export function freeInode(handle: Handle, vol: Volume, inode: WritableInode): void {
   const { ino } = inode;
-  const { inodesPerGroup, firstInode } = vol.geometry;
-  if (ino < firstInode) throw new CorruptionError('inode', `inode ${ino}`, 'a reserved inode cannot be freed');
+  const { inodesPerGroup } = vol.geometry;
+  if (vol.geometry.isOwnInode(ino))
+    throw new CorruptionError('inode', `inode ${ino}`, 'an inode of the filesystem itself cannot be freed');
   const group = groupOfInode(vol, ino);
   const index = (ino - 1) % inodesPerGroup;
   const isDirectory = inode.isDirectory;

@@ -9,10 +9,12 @@ import { CorruptionError, FsError } from '../errors.js';
 import type { BlockKind, CachedBlock, WritableBlock } from '../jbd2/block-cache.js';
 import type { Handle } from '../jbd2/handle.js';
 import { RO_COMPAT } from './features.js';
+import { EXT_MAX_BLOCKS } from './format/extent.js';
 import {
   EXT4_EXTENTS_FL,
   EXT4_HUGE_FILE_FL,
   EXT4_JOURNAL_DATA_FL,
+  EXT4_ROOT_INO,
   GOOD_OLD_INODE_SIZE,
   I_BLOCK_BYTES,
   I_BLOCK_OFFSET,
@@ -113,6 +115,13 @@ function verifyInode(vol: Volume, block: CachedBlock, base: number, ino: Ino): v
       throw new CorruptionError('inode', `inode ${ino}`, `i_extra_isize is ${extra}`);
     }
   }
+  if (INODE.i_mode.get(view, base) !== 0) {
+    const size = INODE.i_size_lo.get(view, base) + INODE.i_size_high.get(view, base) * 0x1_0000_0000;
+    // Nothing can be mapped behind that: whoever went looking for the end block by block would never get there.
+    if (size > EXT_MAX_BLOCKS * vol.geometry.blockSize) {
+      throw new CorruptionError('inode', `inode ${ino}`, `i_size is ${size}`);
+    }
+  }
   if (!vol.geometry.metadataCsum) return;
   const crc = inodeChecksum(vol, block, base, ino);
   const lo = INODE.i_checksum_lo.get(view, base);
@@ -172,8 +181,18 @@ export class Inode {
     return new Inode(vol, ino, block, base);
   }
 
-  /** An inode that something refers to: a free one means corruption to a directory, ESTALE to a caller's handle. */
+  /**
+   * An inode that a name or a caller's handle refers to. Throws FsError ESTALE for a free one, CorruptionError for the
+   * filesystem's own: a name for the log would let anyone write to it (is_special_ino).
+   */
   static get(vol: Volume, ino: Ino): Inode {
+    if (ino !== EXT4_ROOT_INO && vol.geometry.isOwnInode(ino)) {
+      throw new CorruptionError(
+        'inode number',
+        `inode ${ino}`,
+        'something refers to an inode of the filesystem itself',
+      );
+    }
     const inode = Inode.load(vol, ino);
     if (inode.mode === 0) throw new FsError('ESTALE', `inode ${ino} is free`);
     return inode;

@@ -6,6 +6,7 @@ import type { BlockDevice } from '../block/device.js';
 import { CorruptionError, UnsupportedError } from '../errors.js';
 import { JournalSuperblock } from '../jbd2/journal-superblock.js';
 import type { LogSource } from '../jbd2/log-walker.js';
+import { blocksMayBeUsed } from './block-validity.js';
 import { readExternalJournalMap } from './external-journal.js';
 import { COMPAT } from './features.js';
 import { EXT4_INLINE_DATA_FL } from './format/inode.js';
@@ -17,13 +18,14 @@ import type { Geometry } from './volume.js';
 /** The inode and its extents are read once: nothing need be kept. */
 const FEW_BYTES = 1 << 16;
 
-/** The filesystem block of each log block. Throws CorruptionError for holes, duplicates and blocks out of range. */
+/** The filesystem block of each log block. Throws CorruptionError for holes, duplicates, blocks out of range or of metadata. */
 export function readJournalMap(device: BlockDevice, geometry: Geometry): Float64Array {
   if ((geometry.compat & COMPAT.has_journal) === 0) throw new UnsupportedError('the image has no journal');
   const { journalInum, blockSize, blocksCount } = geometry;
   if (journalInum === 0) return readExternalJournalMap(device, geometry);
   const bad = (finding: string) => new CorruptionError('journal inode', `inode ${journalInum}`, finding);
-  const inode = Inode.load(frozenVolume(device, geometry, FEW_BYTES), journalInum);
+  const volume = frozenVolume(device, geometry, FEW_BYTES);
+  const inode = Inode.load(volume, journalInum);
   if (!inode.isRegular) throw bad(`i_mode is 0${inode.mode.toString(8)}, not a regular file`);
   if (inode.linksCount === 0) throw bad('it is deleted');
   if (inode.hasFlag(EXT4_INLINE_DATA_FL)) throw bad('its data is inline');
@@ -43,6 +45,11 @@ export function readJournalMap(device: BlockDevice, geometry: Geometry): Float64
   });
   const hole = map.indexOf(0);
   if (hole >= 0) throw bad(`log block ${hole} is a hole`);
+  for (const { start, stop } of runs) {
+    if (!blocksMayBeUsed(volume, start, stop - start)) {
+      throw bad(`its blocks ${start}+${stop - start} hold metadata of the filesystem`);
+    }
+  }
   runs.sort((a, b) => a.start - b.start);
   for (let i = 1; i < runs.length; i++) {
     if (runs[i].start < runs[i - 1].stop) throw bad(`block ${runs[i].start} is mapped twice`);

@@ -6,6 +6,7 @@ import { OverlayDevice } from '../block/overlay-device.js';
 import { ownView, readView, type WriteView } from '../codec/view.js';
 import { CorruptionError, FsError, UnsupportedError } from '../errors.js';
 import { BlockCache, type WritableBlock } from '../jbd2/block-cache.js';
+import { BlockRuns } from '../jbd2/block-runs.js';
 import { HomeStore } from '../jbd2/home-store.js';
 import { Journal, type JournalHooks } from '../jbd2/journal.js';
 import { JournalSuperblock } from '../jbd2/journal-superblock.js';
@@ -60,6 +61,8 @@ export interface Opened {
 }
 
 const DEFAULT_COMMIT_INTERVAL_MS = 5000;
+/** JBD2_MIN_JOURNAL_BLOCKS: what any operation changes fits a quarter of that. */
+const MIN_LOG_BLOCKS = 1024;
 
 /** Reads and checks the superblock. Throws CorruptionError. */
 export function readGeometry(device: BlockDevice): Geometry {
@@ -209,6 +212,7 @@ function buildVolume(
     readOnly,
     policy: policyOf(geometry, options.policy),
     multiMount,
+    log: new BlockRuns(blockMap ?? []),
     onError: options.onCorruption ?? (() => {}),
   });
   return volume;
@@ -224,7 +228,12 @@ function openStore(
   const map = blockMap ?? readJournalMap(device, geometry);
   const bytes = new Uint8Array(1024);
   device.read(map[0] * geometry.blockSize, bytes);
-  return new Log(device, new JournalSuperblock(bytes, geometry.blockSize, map.length), map);
+  const superblock = new JournalSuperblock(bytes, geometry.blockSize, map.length);
+  if (superblock.first + MIN_LOG_BLOCKS > superblock.end + 1) {
+    const finding = `the log has blocks ${superblock.first} to ${superblock.end}, fewer than ${MIN_LOG_BLOCKS}`;
+    throw new CorruptionError('journal superblock', 'log block 0', finding);
+  }
+  return new Log(device, superblock, map);
 }
 
 /**

@@ -60,7 +60,7 @@ export class OrphanFile {
   constructor(vol: Volume) {
     this.vol = vol;
     const { blockSize, orphanFileInum } = vol.geometry;
-    this.blocks = Math.floor(Inode.get(vol, orphanFileInum).sizeBytes / blockSize);
+    this.blocks = Math.floor(Inode.load(vol, orphanFileInum).sizeBytes / blockSize);
     this.perBlock = (blockSize - ORPHAN_BLOCK_TAIL.SIZE) / 4;
     if (this.blocks < 1 || this.blocks > 512 * 1024) {
       throw new CorruptionError('orphan file', `inode ${orphanFileInum}`, `it has ${this.blocks} blocks`);
@@ -115,7 +115,7 @@ export class OrphanFile {
   }
 
   private block(lblk: number): CachedBlock {
-    const inode = Inode.get(this.vol, this.vol.geometry.orphanFileInum);
+    const inode = Inode.load(this.vol, this.vol.geometry.orphanFileInum);
     const { pblk } = mapBlock(inode, lblk);
     if (pblk === 0) throw new CorruptionError('orphan file', `inode ${inode.ino}`, `block ${lblk} is missing`);
     return this.vol.read(pblk, orphanFileKind(this.vol), inode.seed);

@@ -149,7 +149,7 @@ export function processOrphans(
   inodes.forEach((ino, i) => {
     progress?.('orphans', i, inodes.length);
     const inode = Inode.load(vol, ino);
-    if (inode.mode === 0 || ino < vol.geometry.firstInode) {
+    if (inode.mode === 0 || vol.geometry.isOwnInode(ino)) {
       vol.reportCorruption(new CorruptionError('orphan list', `inode ${ino}`, 'the inode is free or reserved'));
       vol.journal.run(4, (handle) => removeOrphan(handle, inode));
     } else if (inode.linksCount === 0) {

@@ -7,6 +7,7 @@ import { crc32c } from '../codec/crc.js';
 import type { ReadBytes, ReadView } from '../codec/view.js';
 import { CorruptionError } from '../errors.js';
 import type { BlockCache, BlockKind, CachedBlock } from '../jbd2/block-cache.js';
+import { BlockRuns } from '../jbd2/block-runs.js';
 import type { Journal } from '../jbd2/journal.js';
 import { type Tid, tidGeq } from '../jbd2/tid.js';
 import { COMPAT, INCOMPAT, RO_COMPAT } from './features.js';
@@ -219,6 +220,11 @@ export class Geometry {
     return false;
   }
 
+  /** Reserved, the log, or the orphan file: nothing that a name or an orphan list may lead to, but for the root. */
+  isOwnInode(ino: number): boolean {
+    return ino < this.firstInode || ino === this.journalInum || ino === this.orphanFileInum;
+  }
+
   /** Blocks of group descriptors in each copy that lies behind a superblock; with meta_bg those of the first groups only. */
   get gdtBlocks(): number {
     const all = Math.ceil(this.groupCount / this.descsPerBlock);
@@ -266,6 +272,8 @@ export class Volume {
   readonly policy: MountPolicy;
   /** Tells other machines that this one uses the filesystem; null where nobody asks. */
   readonly multiMount: MultiMountProtection | null;
+  /** The blocks of the log, where no file may have any. */
+  readonly log: BlockRuns;
   /** The last transaction that changed an inode: what an fsync of it waits for (i_sync_tid). */
   private readonly changedIn = new Map<number, Tid>();
   private readonly onError: (error: CorruptionError) => void;
@@ -279,6 +287,7 @@ export class Volume {
     readOnly: boolean;
     policy?: MountPolicy;
     multiMount?: MultiMountProtection | null;
+    log?: BlockRuns;
     /** errors= policy: called for every corruption met, before it is thrown on. */
     onError: (error: CorruptionError) => void;
   }) {
@@ -290,6 +299,7 @@ export class Volume {
     this.readOnly = parts.readOnly;
     this.policy = parts.policy ?? policyOf(parts.geometry);
     this.multiMount = parts.multiMount ?? null;
+    this.log = parts.log ?? new BlockRuns([]);
     this.onError = parts.onError;
   }
 

@@ -103,10 +103,9 @@ export function getXattr(vol: Volume, ino: Ino, name: Uint8Array): Uint8Array | 
 }
 
 /** Full names, each with a NUL behind it. */
-export function listXattrs(vol: Volume, ino: Ino): Uint8Array {
-  const inode = Inode.get(vol, ino);
+export function listXattrs(inode: Inode): Uint8Array {
   const parts: number[] = [];
-  for (const { index, name } of [...readInodeAttributes(inode), ...readBlockAttributes(vol, inode)]) {
+  for (const { index, name } of [...readInodeAttributes(inode), ...readBlockAttributes(inode.vol, inode)]) {
     const prefix = PREFIXES.find((entry) => entry.index === index);
     if (prefix !== undefined) parts.push(...prefix.bytes, ...name, 0);
   }

@@ -5,6 +5,7 @@
  */
 import { crc32Be } from '../codec/crc.js';
 import { CorruptionError } from '../errors.js';
+import { BlockRuns } from './block-runs.js';
 import {
   type CommitBlock,
   commitBlockMatches,
@@ -168,7 +169,7 @@ export function revoke(source: LogSource, info: RecoveryInfo): void {
 export function replay(source: LogSource, info: RecoveryInfo): void {
   const { superblock, device, blockMap } = source;
   const deviceBlocks = Math.floor(device.sizeBytes / superblock.blockSize);
-  const runs = contiguousRuns(blockMap);
+  const log = new BlockRuns(blockMap);
   const content = new Uint8Array(superblock.blockSize);
   forEachRecord(source, info, (record, walker) => {
     if (record.kind !== 'descriptor') return;
@@ -184,24 +185,11 @@ export function replay(source: LogSource, info: RecoveryInfo): void {
         throw bad(`the copy of block ${tag.block} has a wrong checksum`, 'EBADMSG');
       }
       if (tag.block >= deviceBlocks) throw bad(`block ${tag.block} is outside the device`);
-      if (runs.some(({ start, stop }) => tag.block >= start && tag.block < stop)) {
-        throw bad(`block ${tag.block} is part of the log`);
-      }
+      if (log.overlaps(tag.block, tag.block + 1)) throw bad(`block ${tag.block} is part of the log`);
       info.copies++;
       info.blocks.set(tag.block, { logBlock, escaped: (tag.flags & TagFlag.ESCAPE) !== 0 });
     });
   });
-}
-
-/** Where the log lies, as few ranges. */
-function contiguousRuns(blockMap: Float64Array): { start: number; stop: number }[] {
-  const runs: { start: number; stop: number }[] = [];
-  for (const block of blockMap) {
-    const last = runs.at(-1);
-    if (last?.stop === block) last.stop++;
-    else runs.push({ start: block, stop: block + 1 });
-  }
-  return runs;
 }
 
 /** Every record of the whole transactions, in log order. */

@@ -3,20 +3,13 @@ import type { CachedBlock } from '../../jbd2/block-cache.js';
 import { isIndexed } from '../dir.js';
 import { entrySpace, recLen } from '../dir-block.js';
 import { nameHash } from '../dir-hash.js';
-import { indexHashVersion } from '../dir-htree.js';
+import { entryBlock, entryCount, entryHash, type Frame, frameOf, indexHashVersion } from '../dir-htree.js';
 import { hashNameIn } from '../dir-name.js';
 import { blockCount, readDirBlock } from '../dir-read.js';
 import { isEncrypted } from '../encrypted-names.js';
 import { RO_COMPAT } from '../features.js';
 import { DIR_ENTRY, FILE_TYPE } from '../format/dir-entry.js';
-import {
-  DX_COUNTLIMIT,
-  DX_ENTRY,
-  DX_NODE_ENTRIES,
-  DX_ROOT_ENTRIES,
-  DX_ROOT_INFO,
-  DX_ROOT_INFO_OFFSET,
-} from '../format/htree.js';
+import { DX_ROOT_INFO, DX_ROOT_INFO_OFFSET } from '../format/htree.js';
 import { EXT4_ROOT_INO, S_IFMT } from '../format/inode.js';
 import { type Ino, Inode } from '../inode.js';
 import type { Volume } from '../volume.js';
@@ -67,8 +60,8 @@ export class DirectoryCheck {
     const leaves = indexed ? this.indexLeaves(dir, blocks) : null;
     for (let lblk = 0; lblk < blocks; lblk++) {
       const block = readDirBlock(this.vol, dir, lblk);
-      if (lblk === 0) this.checkDots(dir, block, parent);
-      if (leaves === null) this.checkEntries(dir, block, lblk === 0 ? 24 : 0, 0, HASH_END, -1);
+      const named = lblk === 0 ? this.checkDots(dir, block, parent) : 0;
+      if (leaves === null) this.checkEntries(dir, block, named, 0, HASH_END, -1);
       else {
         const range = leaves.get(lblk);
         if (range !== undefined) this.checkEntries(dir, block, 0, range.from, range.to, leaves.version);
@@ -76,29 +69,28 @@ export class DirectoryCheck {
     }
   }
 
-  /** "." and ".." come first; in a linear directory ".." may be longer than its name needs. */
-  private checkDots(dir: Inode, block: CachedBlock, parent: Ino): void {
+  /** "." and ".." come first. Where they end: in a linear directory ".." may be longer than its name needs. */
+  private checkDots(dir: Inode, block: CachedBlock, parent: Ino): number {
     const { view, bytes } = block;
     const isDots = (at: number, dots: number) =>
       DIR_ENTRY.name_len.get(view, at) === dots && bytes[at + 8] === 0x2e && (dots === 1 || bytes[at + 9] === 0x2e);
     const place = `inode ${dir.ino}`;
     if (!isDots(0, 1) || recLen(view, 0, this.vol.geometry.blockSize) !== 12 || !isDots(12, 2)) {
       this.findings.add('directory', place, 'it does not begin with "." and ".."');
-      return;
+      return 0;
     }
     const self = DIR_ENTRY.inode.get(view, 0);
     const up = DIR_ENTRY.inode.get(view, 12);
     if (self !== dir.ino) this.findings.add('directory', place, `"." is inode ${self}`);
     if (up !== parent) this.findings.add('directory', place, `".." is inode ${up}, it is in ${parent}`);
+    return 12 + recLen(view, 12, this.vol.geometry.blockSize);
   }
 
   private checkEntries(dir: Inode, block: CachedBlock, from: number, low: number, high: number, version: number): void {
     const { view } = block;
     const { blockSize } = this.vol.geometry;
     const end = entrySpace(this.vol);
-    // A linear first block: behind ".", and behind ".." wherever that ends.
-    let at = from === 0 ? 0 : 12 + recLen(view, 12, blockSize);
-    for (; at < end; at += recLen(view, at, blockSize)) {
+    for (let at = from; at < end; at += recLen(view, at, blockSize)) {
       const ino = DIR_ENTRY.inode.get(view, at);
       if (ino === 0) continue;
       const length = DIR_ENTRY.name_len.get(view, at);
@@ -145,11 +137,11 @@ export class DirectoryCheck {
     const leaves = new Leaves(indexHashVersion(dir, root));
     const levels = DX_ROOT_INFO.indirect_levels.get(root.view, DX_ROOT_INFO_OFFSET);
     const met = new Set<number>([0]);
-    const walk = (block: CachedBlock, entriesAt: number, level: number, low: number, high: number) => {
-      const count = DX_COUNTLIMIT.count.get(block.view, entriesAt);
-      const hashAt = (i: number) => (i === 0 ? low : DX_ENTRY.hash.get(block.view, entriesAt + i * DX_ENTRY.SIZE));
+    const walk = (frame: Frame, level: number, low: number, high: number) => {
+      const count = entryCount(frame);
+      const hashAt = (i: number) => (i === 0 ? low : entryHash(frame, i));
       for (let i = 0; i < count; i++) {
-        const lblk = DX_ENTRY.block.get(block.view, entriesAt + i * DX_ENTRY.SIZE) & 0x0fffffff;
+        const lblk = entryBlock(frame, i);
         const from = hashAt(i);
         // The low bit of the next hash says that names with it may be in both blocks.
         const next = i + 1 < count ? hashAt(i + 1) : high;
@@ -160,10 +152,10 @@ export class DirectoryCheck {
         }
         met.add(lblk);
         if (level === 0) leaves.set(lblk, from - (from & 1), to);
-        else walk(readDirBlock(this.vol, dir, lblk), DX_NODE_ENTRIES, level - 1, from, next);
+        else walk(frameOf(this.vol, dir, lblk, readDirBlock(this.vol, dir, lblk)), level - 1, from, next);
       }
     };
-    walk(root, DX_ROOT_ENTRIES, levels, 0, HASH_END);
+    walk(frameOf(this.vol, dir, 0, root), levels, 0, HASH_END);
     if (met.size !== blocks) {
       this.findings.add('directory index', `inode ${dir.ino}`, `${blocks} blocks, the index knows ${met.size}`);
     }

@@ -105,7 +105,7 @@ export class InodeCheck {
       this.findings.add('inode', place, `i_blocks is ${inode.sectors} sectors, found ${blocks} blocks`);
     }
     if (this.vol.geometry.inodeSize > GOOD_OLD_INODE_SIZE || inode.fileAcl !== 0) {
-      this.findings.collect(() => listXattrs(this.vol, ino));
+      this.findings.collect(() => listXattrs(inode));
     }
     return { mode: inode.mode, links, isDirectory: inode.isDirectory };
   }
