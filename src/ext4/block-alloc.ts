@@ -87,6 +87,7 @@ export function allocateBlocks(handle: Handle, vol: Volume, request: AllocationR
 /** Like {@link allocateBlocks}, but the blocks are only kept from others; see promised-blocks.ts. */
 export function promiseBlocks(handle: Handle, vol: Volume, request: AllocationRequest): Run {
   return chooseBlocks(handle, vol, request, (_handle, _vol, state, start, count) => {
+    refuseMetadata(vol, state, start, count);
     holdRun(vol, state, start, count);
     state.promised += count;
     handle.onRollback(() => breakPromise(vol, start, count));
@@ -167,21 +168,26 @@ function takeFromReservation(
   return { start: goal, count: taken };
 }
 
+/** Throws CorruptionError if these blocks are free only because the bitmap says so. */
+function refuseMetadata(vol: Volume, state: AllocatorState, start: number, count: number): void {
+  if (blocksMayBeUsed(vol, start, count)) return;
+  const group = vol.geometry.groupOf(start);
+  state.noteCorrupt(group);
+  const finding = `blocks ${start}+${count} hold metadata, but are marked free`;
+  throw new CorruptionError('block bitmap', `group ${group}`, finding);
+}
+
 /** ext4_mb_mark_diskspace_used. */
 function markUsed(handle: Handle, vol: Volume, state: AllocatorState, start: number, count: number): void {
   const group = vol.geometry.groupOf(start);
-  if (!blocksMayBeUsed(vol, start, count)) {
-    state.noteCorrupt(group);
-    throw new CorruptionError(
-      'block bitmap',
-      `group ${group}`,
-      `blocks ${start}+${count} hold metadata, but are marked free`,
-    );
-  }
+  refuseMetadata(vol, state, start, count);
   const desc = GroupDescriptor.get(vol, group);
   const bitmap = handle.getWriteAccess(blockBitmapForUse(handle, vol, desc));
   const bit = start - vol.geometry.groupFirstBlock(group);
-  if (!allBits(bitmap.view, bit, count, false)) throw new Error(`blocks ${start}+${count} are not free`);
+  if (!allBits(bitmap.view, bit, count, false)) {
+    // They were when they were chosen: two groups share a bitmap.
+    throw new CorruptionError('block bitmap', `group ${group}`, `blocks ${start}+${count} are no longer free`);
+  }
   fillBits(bitmap.view, bit, count, true);
   handle.dirtyMetadata(bitmap);
   if (bit <= state.searchFrom(group)) state.noteFirstFree(group, Math.max(bit + count, state.searchFrom(group)));

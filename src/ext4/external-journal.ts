@@ -3,9 +3,10 @@
  * journal superblock. Log block n is block n of the device, but for log block 0, the journal superblock.
  */
 import type { BlockDevice } from '../block/device.js';
+import { crc32c } from '../codec/crc.js';
 import { readView } from '../codec/view.js';
 import { CorruptionError, UnsupportedError } from '../errors.js';
-import { INCOMPAT } from './features.js';
+import { INCOMPAT, RO_COMPAT } from './features.js';
 import { EXT4_SUPER_MAGIC, SUPERBLOCK, SUPERBLOCK_OFFSET } from './format/superblock.js';
 import type { Geometry } from './volume.js';
 
@@ -43,6 +44,12 @@ export function readExternalJournalMap(device: BlockDevice, geometry: Geometry):
   const bytes = new Uint8Array(SUPERBLOCK.SIZE);
   device.read(journalAt + SUPERBLOCK_OFFSET, bytes);
   const view = readView(bytes);
+  // ext4_get_dev_journal: the superblock of a journal_dev has a checksum of its own.
+  if ((SUPERBLOCK.s_feature_ro_compat.get(view, 0) & RO_COMPAT.metadata_csum) !== 0) {
+    const { s_checksum } = SUPERBLOCK;
+    if (crc32c(0xffffffff, bytes.subarray(0, s_checksum.offset)) !== s_checksum.get(view, 0))
+      throw new CorruptionError('external journal', 'its superblock', 'its checksum does not match', 'EBADMSG');
+  }
   const { blockSize } = geometry;
   if (1024 << Math.min(6, SUPERBLOCK.s_log_block_size.get(view, 0)) !== blockSize)
     throw bad(`its blocks are not of the filesystem's ${blockSize} bytes`);

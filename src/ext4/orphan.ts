@@ -148,20 +148,30 @@ export function processOrphans(
   }
   inodes.forEach((ino, i) => {
     progress?.('orphans', i, inodes.length);
-    const inode = Inode.load(vol, ino);
-    if (inode.mode === 0 || vol.geometry.isOwnInode(ino)) {
-      vol.reportCorruption(new CorruptionError('orphan list', `inode ${ino}`, 'the inode is free or reserved'));
-      vol.journal.run(4, (handle) => removeOrphan(handle, inode));
-    } else if (inode.linksCount === 0) {
-      evict(vol, ino);
-      report.deleted++;
-    } else {
-      vol.journal.run(truncateCredits(inode), (handle) => {
-        if (inode.isRegular) truncateBlocks(handle, inode);
-        removeOrphan(handle, Inode.load(vol, ino));
-      });
-      report.truncated++;
+    try {
+      finish(vol, ino, report);
+    } catch (error) {
+      // It stays recorded, for e2fsck: one damaged file does not keep the others from being mounted.
+      if (!(error instanceof CorruptionError)) throw error;
+      vol.reportCorruption(error);
     }
   });
   return report;
+}
+
+function finish(vol: Volume, ino: Ino, report: OrphanReport): void {
+  const inode = Inode.load(vol, ino);
+  if (inode.mode === 0 || vol.geometry.isOwnInode(ino)) {
+    vol.reportCorruption(new CorruptionError('orphan list', `inode ${ino}`, 'the inode is free or reserved'));
+    vol.journal.run(4, (handle) => removeOrphan(handle, inode));
+  } else if (inode.linksCount === 0) {
+    evict(vol, ino);
+    report.deleted++;
+  } else {
+    vol.journal.run(truncateCredits(inode), (handle) => {
+      if (inode.isRegular) truncateBlocks(handle, inode);
+      removeOrphan(handle, Inode.load(vol, ino));
+    });
+    report.truncated++;
+  }
 }

@@ -2,8 +2,9 @@
 import fc from 'fast-check';
 import { kindsOf, type Plan, planArbitrary } from './damage.js';
 import { soundImage } from './images.js';
+import type { Outcome } from './life.js';
 import type { Kind } from './structures.js';
-import { type Outcome, Trial } from './trial.js';
+import { Trial } from './trial.js';
 
 /** What was tried; adds up over processes. */
 export class Tally {

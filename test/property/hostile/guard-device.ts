@@ -18,9 +18,11 @@ export class ImageEscape extends FsError {
 /** The engine did more than any walk over an image of this size can need. */
 export class Endless extends ImageEscape {}
 
+/** For an image of some megabytes. */
 const MAX_READS = 30_000;
 const MAX_WRITES = 30_000;
 const MAX_BYTES = 256 << 20;
+const SMALL_IMAGE_BYTES = 8 << 20;
 
 export class GuardDevice implements BlockDevice {
   readonly readOnly = false;
@@ -31,23 +33,26 @@ export class GuardDevice implements BlockDevice {
   /** The first thing that was wrong, or null. */
   violation: Error | null = null;
   private moved = 0;
+  /** How much more a larger image may need. */
+  private readonly scale: number;
   private readonly image: ScratchImage;
 
   constructor(image: ScratchImage) {
     this.image = image;
     this.sizeBytes = image.bytes.length;
     this.journalAt = image.journalAt;
+    this.scale = Math.max(1, Math.ceil(this.sizeBytes / SMALL_IMAGE_BYTES));
   }
 
   read(offsetBytes: number, into: Uint8Array): void {
     this.check(offsetBytes, into.length, 'read');
-    if (++this.reads > MAX_READS) throw this.notice(new Endless(`${this.reads} reads`));
+    if (++this.reads > MAX_READS * this.scale) throw this.notice(new Endless(`${this.reads} reads`));
     into.set(this.image.bytes.subarray(offsetBytes, offsetBytes + into.length));
   }
 
   write(offsetBytes: number, from: Uint8Array): void {
     this.check(offsetBytes, from.length, 'write');
-    if (++this.writes > MAX_WRITES) throw this.notice(new Endless(`${this.writes} writes`));
+    if (++this.writes > MAX_WRITES * this.scale) throw this.notice(new Endless(`${this.writes} writes`));
     this.image.touch(offsetBytes, from.length);
     this.image.bytes.set(from, offsetBytes);
   }
@@ -66,7 +71,7 @@ export class GuardDevice implements BlockDevice {
       throw this.notice(new ImageEscape(`a ${verb} of ${lengthBytes} bytes at ${offsetBytes}, of ${this.sizeBytes}`));
     }
     this.moved += lengthBytes;
-    if (this.moved > MAX_BYTES) throw this.notice(new Endless(`${this.moved} bytes moved`));
+    if (this.moved > MAX_BYTES * this.scale) throw this.notice(new Endless(`${this.moved} bytes moved`));
   }
 
   private notice(error: Error): Error {

@@ -18,6 +18,7 @@ export class Session {
   readonly fs: Filesystem;
   /** Corruptions that operations met. */
   corruptions = 0;
+  firstCorruption = '';
   private readonly panics: () => number;
   private readonly errors: ErrorsPolicy;
 
@@ -42,7 +43,7 @@ export class Session {
 
   private corruption(error: CorruptionError): void {
     const { fs } = this;
-    this.corruptions++;
+    if (this.corruptions++ === 0) this.firstCorruption = error.message;
     const panicsBefore = this.panics();
     fs.reportCorruption(error);
     if (this.errors !== 'continue' && !fs.readOnly) throw new Misbehaviour(`errors=${this.errors} leaves it writable`);
