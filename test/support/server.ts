@@ -74,8 +74,11 @@ export class Mount {
     const args = ['mount', '-f', ...(options === '' ? [] : ['-o', options]), image, directory];
     const child = spawn(EXT4D, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     const mount = new Mount(image, directory, child);
+    const closed = new Promise((resolve) => child.once('close', resolve));
     try {
       await until('the mount', () => isMounted(directory) || child.exitCode !== null, 20_000);
+      // What it said may still be in the pipe.
+      if (child.exitCode !== null) await closed;
       if (child.exitCode !== null) throw new Error(`ext4d mount: exit ${child.exitCode}: ${mount.stderr}`);
       return mount;
     } catch (error) {
