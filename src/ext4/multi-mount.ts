@@ -11,6 +11,7 @@ import { CorruptionError, FsError } from '../errors.js';
 import { INCOMPAT } from './features.js';
 import {
   EXT4_MMP_MAGIC,
+  EXT4_MMP_MAX_CHECK_INTERVAL,
   EXT4_MMP_MIN_CHECK_INTERVAL,
   EXT4_MMP_SEQ_CLEAN,
   EXT4_MMP_SEQ_FSCK,
@@ -39,6 +40,11 @@ export class MultiMountProtection {
       EXT4_MMP_MIN_CHECK_INTERVAL,
       MMP.mmp_check_interval.get(found, 0),
     );
+    // The mount waits for twice that long.
+    if (this.seconds > EXT4_MMP_MAX_CHECK_INTERVAL) {
+      const place = `block ${geometry.mmpBlock}`;
+      throw new CorruptionError('MMP block', place, `it is to be looked at every ${this.seconds} seconds`);
+    }
   }
 
   /**

@@ -89,6 +89,11 @@ function make(tests, name, to) {
   rmSync(scratch, { recursive: true, force: true });
 }
 
+/** Where e2fsck may come to another end, and why. Neither does the kernel's ext4 recover them. */
+const EXPECTED = new Map([
+  ['f_journal', "the journal's inode is overwritten; e2fsck takes the copy of it that the superblock has"],
+]);
+
 /** What becomes of an image in a process of its own; throws what no image may lead to. */
 function use(image) {
   const journal = existsSync(image + JOURNAL_SUFFIX) ? [image + JOURNAL_SUFFIX] : [];
@@ -171,7 +176,7 @@ async function main([checkout, ...names]) {
   const tests = resolve(checkout, 'tests');
   const scratch = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'ext4d-e2fsprogs-'));
   const counts = { images: 0, refused: 0, read: 0, written: 0, failed: 0 };
-  const recoveries = { same: 0, 'both refuse': 0, differs: 0 };
+  const recoveries = { same: 0, 'both refuse': 0, 'expected to differ': 0, differs: 0 };
   try {
     for (const name of readdirSync(tests).sort()) {
       if (names.length > 0 && !names.includes(name)) continue;
@@ -195,7 +200,7 @@ async function main([checkout, ...names]) {
         }
         if (!asksForRecovery(image)) continue;
         const { outcome, detail } = compareRecovery(image, judges);
-        recoveries[outcome]++;
+        recoveries[EXPECTED.has(name) && outcome === 'differs' ? 'expected to differ' : outcome]++;
         console.log(`${basename(file, '.img')}: recovery: ${outcome}: ${detail}`);
       }
       rmSync(to, { recursive: true, force: true });

@@ -22,3 +22,5 @@ export const EXT4_MMP_SEQ_FSCK = 0xe24d4d50;
 export const EXT4_MMP_SEQ_MAX = 0xe24d4d4f;
 /** Seconds. */
 export const EXT4_MMP_MIN_CHECK_INTERVAL = 5;
+/** The largest that the kernel and tune2fs write. */
+export const EXT4_MMP_MAX_CHECK_INTERVAL = 300;

@@ -63,7 +63,7 @@ export class Campaign {
 
   /** Takes several times as long as others. */
   get slow(): boolean {
-    return this.name.includes('deep');
+    return /deep|large-dir/.test(this.name);
   }
 
   /** One plan. Throws what it led to. */
@@ -96,7 +96,7 @@ export class Campaign {
   story(plan: Plan): string {
     const words = this.trial.describe(plan).map((line) => `  ${line}`);
     return (
-      `image ${this.name}, checksums ${plan.sealed ? 'put right' : 'left as they were'}:\n${words.join('\n')}\n` +
+      `image ${this.name}, ${plan.live ? 'while it is mounted, ' : ''}checksums ${plan.sealed ? 'put right' : 'left as they were'}:\n${words.join('\n')}\n` +
       `To run it again: npm run test:hostile -- --image ${this.name} --plan '${JSON.stringify(plan)}'`
     );
   }

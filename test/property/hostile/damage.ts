@@ -19,6 +19,8 @@ export interface Plan {
   readonly damages: readonly Damage[];
   /** Checksums are put right. */
   readonly sealed: boolean;
+  /** The damage is done to the device while it is mounted, and has been looked at. */
+  readonly live?: boolean;
   /** null: what the superblock says. */
   readonly errors: ErrorsPolicy | null;
   /** The image is left as after a crash, not closed. */
@@ -52,6 +54,7 @@ const MOST_DAMAGES = 24;
 const NEEDED_TO_OPEN = new Set<Kind>([
   'superblock',
   'group descriptor',
+  'mmp block',
   'journal inode',
   'external journal',
   'journal superblock',
@@ -81,6 +84,7 @@ export function planArbitrary(kinds: readonly Kind[]): fc.Arbitrary<Plan> {
     damages: fc.noBias(damages),
     // One in sixteen with stale checksums is enough to see that those are looked at.
     sealed: fc.noBias(fc.nat(15)).map((n) => n > 0),
+    live: fc.noBias(fc.nat(5)).map((n) => n === 0),
     errors: fc.noBias(fc.constantFrom<ErrorsPolicy | null>(null, 'continue', 'continue', 'remount-ro', 'panic')),
     crash: fc.noBias(fc.nat(3)).map((n) => n === 0),
     seed: number,

@@ -176,6 +176,15 @@ describe('what hostile images led to', function () {
     assert.throws(() => patient.open(), corruptionOf(/external journal/));
   });
 
+  it('multiple mount protection that would have the mount wait for a day is refused', async () => {
+    const patient = await Patient.of('1k-mmp');
+    const [block] = patient.all('mmp block');
+    patient.set(block, 'mmp_check_interval', 301);
+    assert.throws(() => patient.open(), corruptionOf(/MMP block/));
+    patient.set(block, 'mmp_check_interval', 300);
+    patient.open().closeSync();
+  });
+
   it('bitmaps inside the inode table, and counts of more inodes than there are, are refused', async () => {
     const overlapping = await Patient.of('1k');
     const [desc] = overlapping.all('group descriptor');

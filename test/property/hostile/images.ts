@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { ownView } from '../../../src/codec/view.js';
 import { COMPAT } from '../../../src/ext4/features.js';
 import { Filesystem } from '../../../src/ext4/filesystem.js';
-import { EXT4_JOURNAL_DATA_FL } from '../../../src/ext4/format/inode.js';
+import { EXT4_CASEFOLD_FL, EXT4_JOURNAL_DATA_FL } from '../../../src/ext4/format/inode.js';
 import { SUPERBLOCK, SUPERBLOCK_OFFSET } from '../../../src/ext4/format/superblock.js';
 import { OP_WRITE, TYPE_HOLE } from '../../../src/ext4/iomap.js';
 import type { MountPolicy } from '../../../src/ext4/mount-policy.js';
@@ -28,6 +28,8 @@ interface HostileFormat {
   readonly externalJournal?: boolean;
   /** Blocks at the end of the log that are given to fast commits. */
   readonly fastCommitBlocks?: number;
+  /** Names are found in any case below some directories. */
+  readonly casefold?: boolean;
   /** Trees of two levels: several times as many structures, and as much work. */
   readonly deep?: boolean;
 }
@@ -50,6 +52,9 @@ const FORMATS = new Map<string, HostileFormat>([
   ],
   ['ext2', { blockSize: 1024, sizeMiB: 3, args: ['-t', 'ext2', ...NO_JOURNAL] }],
   ['ext3', { blockSize: 1024, sizeMiB: 3, args: [...SMALL, '-O', '^extent,^64bit,^metadata_csum,^flex_bg'] }],
+  ['1k-large-dir', { blockSize: 1024, sizeMiB: 4, args: [...SMALL, '-O', 'large_dir'], deep: true }],
+  ['1k-casefold', { blockSize: 1024, sizeMiB: 3, args: [...SMALL, '-O', 'casefold'], casefold: true }],
+  ['1k-mmp', { blockSize: 1024, sizeMiB: 3, args: [...SMALL, '-O', 'mmp'] }],
   ['4k', { blockSize: 4096, sizeMiB: 8, args: ['-N', '96', '-m', '0'] }],
   ['1k-deep', { blockSize: 1024, sizeMiB: 4, args: SMALL, deep: true }],
 ]);
@@ -63,9 +68,13 @@ const CRED = { uid: 0, gid: 0 };
 const ROOT = 2;
 const encode = (text: string) => new TextEncoder().encode(text);
 
-/** Nothing of it differs from run to run. */
+/** Two waits for other machines, of the longest that the kernel allows. */
+const LONGEST_WAIT_MS = 2 * 361_000;
+
+/** Nothing of it differs from run to run, and nobody really waits. */
 export function stillEnvironment(): Environment {
   let random = 1;
+  let slept = 0;
   return {
     now: () => ({ seconds: 1_700_000_000, nanoseconds: 0 }),
     monotonicMs: () => 0,
@@ -74,7 +83,10 @@ export function stillEnvironment(): Environment {
       return random;
     },
     schedule: () => () => {},
-    sleep: () => {},
+    sleep(ms) {
+      slept += ms;
+      if (slept > LONGEST_WAIT_MS) throw new Error(`a mount waits for ${slept / 1000} seconds`);
+    },
   };
 }
 
@@ -139,9 +151,10 @@ const ACL = new Uint8Array([
   32, 0, 4, 0, 255, 255, 255, 255,
 ]);
 
-function populate(fs: Filesystem, { blockSize, deep = false }: HostileFormat): void {
+function populate(fs: Filesystem, { blockSize, deep = false, casefold = false }: HostileFormat): void {
   const create = (parent: number, name: string) => fs.create(parent, encode(name), 0o100644, CRED);
   const d = fs.mkdir(ROOT, encode('d'), 0o40755, CRED);
+  if (casefold) fs.setFlags(d, fs.getFlags(d) | EXT4_CASEFOLD_FL, CRED);
   const plain = create(d, 'plain');
   write(fs, plain, 0, 3 * blockSize - 10);
   fs.setxattr(plain, encode('user.small'), new Uint8Array(7).fill(1), 0);
@@ -175,6 +188,7 @@ function populate(fs: Filesystem, { blockSize, deep = false }: HostileFormat): v
     write(fs, allocated, (12 + blockSize / 4 + 3) * blockSize, blockSize);
   }
   const indexed = fs.mkdir(ROOT, encode('indexed'), 0o40755, CRED);
+  if (casefold) fs.setFlags(indexed, fs.getFlags(indexed) | EXT4_CASEFOLD_FL, CRED);
   const names = deep ? 420 : 3 * Math.floor(blockSize / 200);
   for (let i = 0; i < names; i++) fs.link(plain, indexed, encode(`${String(i).padStart(4, '0')}${'n'.repeat(200)}`));
   assert.ok((fs.stat(indexed).flags & 0x1000) !== 0, 'the directory has an index');

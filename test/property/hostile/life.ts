@@ -31,6 +31,8 @@ export interface LifeOptions {
   readonly seed: number;
   /** Inodes that are to be used whatever else is. */
   readonly favourites: readonly number[];
+  /** Called when all has been looked at, before anything is written. */
+  readonly meanwhile?: () => void;
 }
 
 const CACHE_BYTES = 64 << 10;
@@ -54,9 +56,11 @@ export async function live(device: GuardDevice, options: LifeOptions): Promise<L
   const session = new Session(fs, options.errors ?? fs.errors, () => panics);
   try {
     const met = walk(session, true);
+    options.meanwhile?.();
     const writable = !fs.readOnly;
     const reason = writable ? '' : [...fs.report.readOnlyReasons, session.firstCorruption].join('; ');
     if (writable) use(session, met, options.favourites, options.seed);
+    if (options.meanwhile !== undefined) walk(session, true);
     await sync(session);
     if (options.crash) fs.volume.journal.disable();
     else closed(fs);

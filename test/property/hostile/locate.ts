@@ -2,9 +2,11 @@
 import { ownView, type WriteView } from '../../../src/codec/view.js';
 import { testBit } from '../../../src/ext4/bitmap.js';
 import { isBlockUninit } from '../../../src/ext4/block-bitmap.js';
+import { INCOMPAT } from '../../../src/ext4/features.js';
 import { EXTENT, EXTENT_HEADER, EXTENT_IDX } from '../../../src/ext4/format/extent.js';
 import { GROUP_DESC } from '../../../src/ext4/format/group-desc.js';
 import { I_BLOCK_BYTES, I_BLOCK_OFFSET, INODE } from '../../../src/ext4/format/inode.js';
+import { MMP } from '../../../src/ext4/format/mmp.js';
 import { SUPERBLOCK, SUPERBLOCK_OFFSET } from '../../../src/ext4/format/superblock.js';
 import { frozenVolume } from '../../../src/ext4/frozen-volume.js';
 import { descriptorBlock, GroupDescriptor } from '../../../src/ext4/group.js';
@@ -85,7 +87,12 @@ class Locator {
     this.groups.forEach((places, group) => {
       this.group(places, group);
     });
-    if (!this.vol.geometry.hasJournal) return;
+    const { incompat, mmpBlock, blockSize, hasJournal } = this.vol.geometry;
+    if ((incompat & INCOMPAT.mmp) !== 0) {
+      const at = mmpBlock * blockSize;
+      this.add('mmp block', 'the MMP block', at, MMP.SIZE, 0, this.seals.mmpBlock(mmpBlock), MMP, MMP.mmp_pad2.offset);
+    }
+    if (!hasJournal) return;
     for (const structure of locateLog(this.vol, this.seals)) this.put(structure);
   }
 

@@ -20,7 +20,7 @@ const STACK = /^\s+at /m;
 /** What people do with a mounted image; whether it works is not the question. */
 const USE = `
 cd "$0" || exit 0
-find . -ls; find . -type f -exec cat {} +; getfattr -R -d -m - .; stat -f .
+find . -ls; find . -type f -exec head -c 65536 {} +; getfattr -R -d -m - .; stat -f .
 for d in . d indexed lost+found; do
   mkdir $d/fresh-directory; echo data > $d/fresh; echo more >> $d/plain; ln $d/fresh $d/second; ln -s target $d/link
   mv $d/second $d/fresh-directory/; setfattr -n user.x -v value $d/fresh; chmod 600 $d/fresh; rm -f $d/link

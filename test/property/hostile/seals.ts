@@ -7,6 +7,7 @@ import { crc16, crc32c, crc32cLe32 } from '../../../src/codec/crc.js';
 import { ownView, type WriteView } from '../../../src/codec/view.js';
 import { GROUP_DESC } from '../../../src/ext4/format/group-desc.js';
 import { INODE } from '../../../src/ext4/format/inode.js';
+import { MMP } from '../../../src/ext4/format/mmp.js';
 import { ORPHAN_BLOCK_TAIL } from '../../../src/ext4/format/orphan-file.js';
 import { SUPERBLOCK, SUPERBLOCK_OFFSET } from '../../../src/ext4/format/superblock.js';
 import { XATTR_HEADER } from '../../../src/ext4/format/xattr.js';
@@ -168,6 +169,15 @@ export class Seals {
       const tail = bytes.length - ORPHAN_BLOCK_TAIL.SIZE;
       const crc = crc32c(crc32c(this.seedIn(image, ino), le64(nr)), bytes.subarray(0, tail));
       ORPHAN_BLOCK_TAIL.ob_checksum.set(view, tail, crc);
+    };
+  }
+
+  mmpBlock(nr: number): Seal {
+    const { metadataCsum, csumSeed } = this.geometry;
+    if (!metadataCsum) return nothing;
+    return (image) => {
+      const { bytes, view } = this.block(image, nr);
+      MMP.mmp_checksum.set(view, 0, crc32c(csumSeed, bytes.subarray(0, MMP.mmp_checksum.offset)));
     };
   }
 

@@ -65,9 +65,15 @@ export class Trial {
     const mine: unknown[] = [];
     strays = mine;
     try {
-      apply(this.located, this.image, plan);
+      const damage = () => void apply(this.located, this.image, plan);
+      if (!plan.live) damage();
       const favourites = targets(this.located, plan).map(({ ino }) => ino);
-      const { outcome } = await live(new GuardDevice(this.image), { ...plan, policy: this.policy, favourites });
+      const { outcome } = await live(new GuardDevice(this.image), {
+        ...plan,
+        policy: this.policy,
+        favourites,
+        meanwhile: plan.live ? damage : undefined,
+      });
       if (plan.seed % 3 === 0) lookAgain(new GuardDevice(this.image));
       if (plan.seed % 3 === 1) check(new GuardDevice(this.image));
       await settled();
