@@ -4,14 +4,13 @@ import { checkFilesystem } from '../ext4/check/check.js';
 import { frozenVolume } from '../ext4/frozen-volume.js';
 import { readGeometry } from '../ext4/open.js';
 import { recoverLog } from '../ext4/recover.js';
-import { count, ExitCode, parseImageArguments, print, withImage } from './image-command.js';
-
-const COMMAND = { usage: 'ext4d check [--json] [--journal DEVICE] IMAGE', flags: { json: '' } };
+import { ImageExit } from './exit-codes.js';
+import { count, parseImageArguments, print, withImage } from './image-command.js';
 
 /** Exit code: 0 nothing found, 4 contradictions, or no readable ext4, 8 operational error, 16 usage. */
 export function runCheck(args: readonly string[]): number {
-  const parsed = parseImageArguments(COMMAND, args);
-  if (parsed === null) return ExitCode.USAGE;
+  const parsed = parseImageArguments('check', args);
+  if (parsed === null) return ImageExit.USAGE;
   const { image, flags } = parsed;
   return withImage(parsed, { access: 'read', json: flags.json }, (device) => {
     const geometry = readGeometry(device);
@@ -33,6 +32,6 @@ export function runCheck(args: readonly string[]): number {
       );
       if (findings.length > 0) print(`repair: e2fsck -f ${image}`);
     }
-    return findings.length === 0 ? ExitCode.OK : ExitCode.CORRUPT;
+    return findings.length === 0 ? ImageExit.OK : ImageExit.CORRUPT;
   });
 }

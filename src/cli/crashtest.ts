@@ -31,39 +31,18 @@ import type { Filesystem } from '../ext4/filesystem.js';
 import { readJournalMap } from '../ext4/journal-inode.js';
 import { readGeometry } from '../ext4/open.js';
 import { parseArguments, UsageError } from './args.js';
+import { CommandError } from './command-error.js';
+import { COMMAND_TEXTS, usageOf } from './command-texts.js';
+import { CrashtestExit as Exit } from './exit-codes.js';
 import { count, print } from './image-command.js';
 import { checkFuse, checkNative, onPath } from './mount-checks.js';
 import { Progress } from './progress.js';
-import { CommandError, report } from './report.js';
+import { report } from './report.js';
 
 const NAME = 'ext4d crashtest';
-const USAGE = `usage: ext4d crashtest [OPTIONS] -- COMMAND [ARGUMENT]...
-  --setup SHELL    run before recording begins: what is there before the program starts
-  --verify SHELL   run in each recovered filesystem; exit code 0: all promises are kept. What COMMAND had printed by the
-                   time of the crash is its standard input. Without it only ext4d's own recovery is tested
-  --size MIB       of the scratch filesystem (64)          --mkfs OPTIONS   for mke2fs
-  --most N         recovered filesystems to verify (300)   --seed N         for the choice of crash states (1)
-  --timeout S      for each --verify (60); after five that take longer the rest is not verified
-  --report FILE    the report in HTML (ext4d-crashtest.html; - for none)
-  --keep DIR       write there the first image of each kind of broken state, and the whole history as a dm-log-writes log
-`;
-const OPTIONS = {
-  setup: { type: 'string' },
-  verify: { type: 'string' },
-  size: { type: 'string' },
-  mkfs: { type: 'string' },
-  most: { type: 'string' },
-  seed: { type: 'string' },
-  timeout: { type: 'string' },
-  report: { type: 'string' },
-  keep: { type: 'string' },
-} as const;
+const OPTIONS = COMMAND_TEXTS.crashtest.options;
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-const SIGNALS_FROM = 128;
-
-/** 0 all promises kept, 1 some broken, 8 it could not be tested, 16 usage. */
-const Exit = { KEPT: 0, BROKEN: 1, OPERATIONAL: 8, USAGE: 16 } as const;
 
 const THOROUGHNESS: Thoroughness = { exhaustiveWrites: 3, randomSubsets: 6, tornStates: 4 };
 const UNIT_BYTES = 4096;
@@ -105,7 +84,9 @@ export async function runCrashtest(args: readonly string[]): Promise<number> {
   let place: Place | null = null;
   const interruption = new AbortController();
   const interrupt = (signal: NodeJS.Signals) =>
-    interruption.abort(new CommandError(`${signal}: nothing was concluded`, SIGNALS_FROM + constants.signals[signal]));
+    interruption.abort(
+      new CommandError(`${signal}: nothing was concluded`, Exit.INTERRUPTED + constants.signals[signal]),
+    );
   for (const signal of SIGNALS) process.on(signal, interrupt);
   try {
     const settings = parseSettings(args);
@@ -117,7 +98,7 @@ export async function runCrashtest(args: readonly string[]): Promise<number> {
     return await crashtest(settings, scratch, place, interruption.signal);
   } catch (error) {
     if (error instanceof UsageError) {
-      process.stderr.write(`ext4d: ${error.message}\n${USAGE}`);
+      process.stderr.write(`${NAME}: ${error.message}\nusage: ${usageOf('crashtest')}; see: ext4d help crashtest\n`);
       return Exit.USAGE;
     }
     report(NAME, error instanceof MountBusyError ? new CommandError(error.message) : error);

@@ -1,8 +1,8 @@
 /** The server of the demonstration, as a child process; and the tools that it calls, with limits on their time. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { CommandError } from './command-error.js';
 import { mountAt } from './mountinfo.js';
-import { CommandError } from './report.js';
 
 /** Seen from build/src/cli. */
 export const PROGRAM = fileURLToPath(new URL('../../../bin/ext4d', import.meta.url));

@@ -5,11 +5,14 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { CommandError } from './command-error.js';
+import { usageOf } from './command-texts.js';
 import { summariseLog } from './demo-log.js';
 import { DemoServer, PROGRAM, runTool } from './demo-server.js';
 import { Ledger, startWriters, writeLetters } from './demo-writer.js';
+import { DemoExit, MountExit } from './exit-codes.js';
 import { checkFuse, checkNative, onPath } from './mount-checks.js';
-import { CommandError, report } from './report.js';
+import { report } from './report.js';
 
 const IMAGE_SIZE = '512M';
 /** How long the last writers work before the server is killed. */
@@ -24,8 +27,8 @@ const detail = (line: string) => say(`   ${line}`);
 /** Exit code: 0 nothing was lost; 1 something was; 2 something is missing on this machine. */
 export async function runDemo(args: readonly string[]): Promise<number> {
   if (args.length > 0) {
-    process.stderr.write('usage: ext4d demo\n');
-    return 1;
+    process.stderr.write(`ext4d demo: "${args[0]}" is one argument too many\nusage: ${usageOf('demo')}\n`);
+    return DemoExit.LOST;
   }
   let scratch: string | null = null;
   let server: DemoServer | null = null;
@@ -50,7 +53,7 @@ export async function runDemo(args: readonly string[]): Promise<number> {
     server = new DemoServer(image, mountpoint);
     return await story(server);
   } catch (error) {
-    return report('ext4d demo', error);
+    return report('ext4d demo', error) === MountExit.SYSTEM ? DemoExit.SYSTEM : DemoExit.LOST;
   } finally {
     cleanUp();
     process.off('SIGINT', interrupted);
@@ -60,7 +63,7 @@ export async function runDemo(args: readonly string[]): Promise<number> {
 
 function checkTools(): void {
   for (const tool of ['mke2fs', 'e2fsck']) {
-    if (!onPath(tool)) throw new CommandError(`${tool} is missing: apt install e2fsprogs`, 2);
+    if (!onPath(tool)) throw new CommandError(`${tool} is missing: apt install e2fsprogs`, DemoExit.SYSTEM);
   }
   checkFuse();
   checkNative();
@@ -123,5 +126,5 @@ async function story(server: DemoServer): Promise<number> {
   say(`   ${PROGRAM} mount IMAGE MOUNTPOINT`);
   say(`   ${PROGRAM} umount MOUNTPOINT`);
   say(`   ${PROGRAM} --help`);
-  return well ? 0 : 1;
+  return well ? DemoExit.OK : DemoExit.LOST;
 }

@@ -4,50 +4,39 @@ import { FileDevice } from '../block/file-device.js';
 import { CorruptionError, FsError, UnsupportedError } from '../errors.js';
 import { type OptionSpec, parseArguments, UsageError } from './args.js';
 import { attachJournal } from './attach-journal.js';
+import { CommandError } from './command-error.js';
+import { COMMAND_TEXTS, usageOf } from './command-texts.js';
+import { ImageExit } from './exit-codes.js';
+import { findPartition, type Part } from './partitions.js';
+import { explain } from './report.js';
 
-export const ExitCode = {
-  OK: 0,
-  /** replay: the image was dirty and is recovered. */
-  RECOVERED: 1,
-  /** The image or its log is corrupt, or uses what is not supported; nothing was written. */
-  CORRUPT: 4,
-  /** The image could not be opened, read or written. */
-  OPERATIONAL: 8,
-  USAGE: 16,
-} as const;
-
-export interface ImageCommand<Flag extends string> {
-  readonly usage: string;
-  /** Boolean options by their long name, with the short one or ''. */
-  readonly flags: Record<Flag, string>;
-}
-
-/** What every image command takes: the image, and where its journal is if that is on another device. */
+/** What every image command takes: the image, where in it, and where its journal is if that is on another device. */
 export interface ImageSource {
   readonly image: string;
+  readonly part?: string;
   readonly journals: readonly string[];
 }
 
-export interface ImageArguments<Flag extends string> extends ImageSource {
-  readonly flags: Record<Flag, boolean>;
+type ImageCommand = 'replay' | 'journal' | 'info' | 'check';
+type OptionName<Command extends ImageCommand> = keyof (typeof COMMAND_TEXTS)[Command]['options'] & string;
+
+export interface ImageArguments<Name extends string> extends ImageSource {
+  readonly flags: Readonly<Record<Name, boolean>>;
 }
 
-/** Null means that the usage was printed. */
-export function parseImageArguments<Flag extends string>(
-  command: ImageCommand<Flag>,
+/** Null means that what is wrong, and the usage, was printed. */
+export function parseImageArguments<Command extends ImageCommand>(
+  command: Command,
   args: readonly string[],
-): ImageArguments<Flag> | null {
-  const options = { journal: { type: 'string' } } as Record<Flag | 'journal', OptionSpec>;
-  for (const name of Object.keys(command.flags) as Flag[]) {
-    const short = command.flags[name];
-    options[name] = short === '' ? { type: 'boolean' } : { type: 'boolean', short };
-  }
+): ImageArguments<OptionName<Command>> | null {
+  const options = COMMAND_TEXTS[command].options as unknown as Record<OptionName<Command>, OptionSpec>;
   try {
     const { flags, values, positionals } = parseArguments(args, options, ['IMAGE']);
-    return { image: positionals[0], journals: values.journal, flags };
+    const given = values as Readonly<Record<'journal' | 'part', readonly string[]>>;
+    return { image: positionals[0], part: given.part.at(-1), journals: given.journal, flags };
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
-    process.stderr.write(`ext4d: ${error.message}\nusage: ${command.usage}\n`);
+    process.stderr.write(`ext4d ${command}: ${error.message}\nusage: ${usageOf(command)}\n`);
     return null;
   }
 }
@@ -61,33 +50,34 @@ export type ImageAccess = 'write' | 'read' | 'look';
 
 /** Opens the image, runs `use`, and turns the errors of an image into a line on stderr and an exit code. */
 export function withImage(
-  { image, journals }: ImageSource,
+  { image, part, journals }: ImageSource,
   options: { readonly access: ImageAccess; readonly json: boolean },
   use: (device: BlockDevice) => number,
 ): number {
   let device: BlockDevice | null = null;
   try {
-    device = openImage(image, options.access);
+    device = openImage(image, options.access, part === undefined ? undefined : findPartition(image, part));
     device = attachJournal(device, journals, options.access !== 'write');
     return use(device);
   } catch (error) {
     const failure = describeFailure(error);
-    if (failure === null) throw error;
+    const told = explain(error, image);
+    if (failure === null || told === null) throw error;
     if (options.json) print(JSON.stringify({ image, error: failure }));
-    process.stderr.write(`ext4d: ${image}: ${failure.message}\n`);
-    return failure.kind === 'operational' ? ExitCode.OPERATIONAL : ExitCode.CORRUPT;
+    process.stderr.write(`ext4d: ${told.line.replaceAll('\n', ' ')}\n`);
+    return failure.kind === 'operational' ? ImageExit.OPERATIONAL : ImageExit.CORRUPT;
   } finally {
     device?.close();
   }
 }
 
-function openImage(path: string, access: ImageAccess): BlockDevice {
+function openImage(path: string, access: ImageAccess, part?: Part): BlockDevice {
   try {
-    return FileDevice.open(path, { readOnly: access !== 'write' });
+    return FileDevice.open(path, { readOnly: access !== 'write', ...part });
   } catch (error) {
     if (access !== 'look' || !(error instanceof FsError && error.code === 'EBUSY')) throw error;
     process.stderr.write(`ext4d: ${path} is in use: what is shown may be changing\n`);
-    return FileDevice.open(path, { readOnly: true, noLock: true });
+    return FileDevice.open(path, { readOnly: true, noLock: true, ...part });
   }
 }
 
@@ -103,7 +93,7 @@ function describeFailure(error: unknown): Failure | null {
   if (error instanceof UnsupportedError) {
     return { kind: 'unsupported', message: error.message, features: error.features };
   }
-  if (error instanceof FsError) return { kind: 'operational', message: error.message };
+  if (error instanceof FsError || error instanceof CommandError) return { kind: 'operational', message: error.message };
   return null;
 }
 

@@ -1,172 +1,187 @@
-/** `ext4d info`: what an image is, which of its features are supported, and whether it has to be recovered. */
-import type { BlockDevice } from '../block/device.js';
-import { OverlayDevice } from '../block/overlay-device.js';
-import { readView } from '../codec/view.js';
-import { CorruptionError, UnsupportedError } from '../errors.js';
-import { formatUuid } from '../ext4/external-journal.js';
-import { describeFeatures, INCOMPAT, type Support } from '../ext4/features.js';
-import { EXT4_ERROR_FS, EXT4_VALID_FS, SUPERBLOCK, SUPERBLOCK_OFFSET } from '../ext4/format/superblock.js';
-import { frozenVolume } from '../ext4/frozen-volume.js';
-import { openLogSource } from '../ext4/journal-inode.js';
-import { readGeometry } from '../ext4/open.js';
-import { chainedOrphans, filedOrphans } from '../ext4/orphan-list.js';
-import { recoverLog } from '../ext4/recover.js';
-import type { Geometry } from '../ext4/volume.js';
-import { journalFeatureNames } from '../jbd2/log-listing.js';
-import { count, ExitCode, parseImageArguments, print, withImage } from './image-command.js';
-
-const COMMAND = { usage: 'ext4d info [--json] [--journal DEVICE] IMAGE', flags: { json: '' } };
+/** `ext4d info`: what an image is, how ext4d mounts it, and what it needs. */
+import { FileDevice } from '../block/file-device.js';
+import type { Partition } from '../block/partition-table.js';
+import { SUPERBLOCK } from '../ext4/format/superblock.js';
+import { looksLikeExt4 } from '../ext4/open.js';
+import { ImageExit } from './exit-codes.js';
+import { count, parseImageArguments, print, withImage } from './image-command.js';
+import { type ImageFacts, imageFacts, SUPPORT_TEXT } from './image-facts.js';
+import { findPartition, partitionName, partitionsOf } from './partitions.js';
 
 /** Exit code: 0, 4 not a readable ext4 superblock, 8 operational error, 16 usage. */
 export function runInfo(args: readonly string[]): number {
-  const parsed = parseImageArguments(COMMAND, args);
-  if (parsed === null) return ExitCode.USAGE;
-  const { image, flags } = parsed;
+  const parsed = parseImageArguments('info', args);
+  if (parsed === null) return ImageExit.USAGE;
+  const { image, part, flags } = parsed;
+  const partitions = part === undefined ? partitionsOf(image) : [];
+  if (partitions.length > 0) {
+    tellPartitions(image, partitions, flags.json);
+    return ImageExit.OK;
+  }
   return withImage(parsed, { access: 'look', json: flags.json }, (device) => {
-    const geometry = readGeometry(device);
-    const info = {
-      image,
-      superblock: superblockInfo(device, geometry),
-      features: featureInfo(geometry),
-      journal: journalInfo(device, geometry),
-      orphans: orphanInfo(device, geometry),
-    };
-    if (flags.json) print(JSON.stringify(info));
-    else printInfo(info);
-    return ExitCode.OK;
+    const facts = imageFacts(image, device);
+    if (flags.json) print(JSON.stringify(facts));
+    else printFacts(facts, part === undefined ? null : { part, ...findPartition(image, part) });
+    return ImageExit.OK;
   });
 }
 
-function superblockInfo(device: BlockDevice, geometry: Geometry) {
-  const bytes = new Uint8Array(SUPERBLOCK.SIZE);
-  device.read(SUPERBLOCK_OFFSET, bytes);
-  const view = readView(bytes);
-  const pair = (
-    lo: 's_free_blocks_count_lo' | 's_r_blocks_count_lo',
-    hi: 's_free_blocks_count_hi' | 's_r_blocks_count_hi',
-  ) =>
-    SUPERBLOCK[lo].get(view, 0) +
-    ((geometry.incompat & INCOMPAT['64bit']) === 0 ? 0 : SUPERBLOCK[hi].get(view, 0) * 0x1_0000_0000);
-  const state = SUPERBLOCK.s_state.get(view, 0);
-  return {
-    label: text(SUPERBLOCK.s_volume_name.of(bytes, 0).slice()),
-    uuid: uuidText(geometry.uuid),
-    blockSize: geometry.blockSize,
-    blocks: geometry.blocksCount,
-    freeBlocks: pair('s_free_blocks_count_lo', 's_free_blocks_count_hi'),
-    reservedBlocks: pair('s_r_blocks_count_lo', 's_r_blocks_count_hi'),
-    inodes: geometry.inodesCount,
-    freeInodes: SUPERBLOCK.s_free_inodes_count.get(view, 0),
-    inodeSize: geometry.inodeSize,
-    groups: geometry.groupCount,
-    lastMountedOn: text(SUPERBLOCK.s_last_mounted.of(bytes, 0).slice()),
-    lastMount: timeText(SUPERBLOCK.s_mtime.get(view, 0)),
-    lastWrite: timeText(SUPERBLOCK.s_wtime.get(view, 0)),
-    mounts: SUPERBLOCK.s_mnt_count.get(view, 0),
-    valid: (state & EXT4_VALID_FS) !== 0,
-    errors: (state & EXT4_ERROR_FS) !== 0,
-    errorCount: SUPERBLOCK.s_error_count.get(view, 0),
-  };
+/** "5.2 MiB": three digits, rounded down, so that nothing seems fuller or larger than it is. */
+export function humanBytes(bytes: number): string {
+  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+  let unit = 0;
+  let n = bytes;
+  while (n >= 1024 && unit < units.length - 1) {
+    n /= 1024;
+    unit++;
+  }
+  const digits = unit === 0 || n >= 100 || Number.isInteger(n) ? 0 : 1;
+  return `${(Math.floor(n * 10 ** digits) / 10 ** digits).toFixed(digits)} ${units[unit]}`;
 }
 
-const SUPPORT_TEXT: Record<Support, string> = { rw: 'supported', ro: 'read-only', no: 'unsupported' };
-
-function featureInfo({ compat, incompat, roCompat }: Geometry): { name: string; support: string }[] {
-  return [
-    ...describeFeatures('compat', compat),
-    ...describeFeatures('incompat', incompat),
-    ...describeFeatures('ro_compat', roCompat),
-  ].map(({ name, support }) => ({ name, support: SUPPORT_TEXT[support] }));
+function tellPartitions(image: string, partitions: readonly Partition[], json: boolean): void {
+  const found = partitions.map((partition) => ({ ...partition, ext4: holdsExt4(image, partition) }));
+  if (json) {
+    print(JSON.stringify({ image, partitions: found }));
+    return;
+  }
+  print(`${image}: a disk with ${count(partitions.length, 'partition')}\n`);
+  for (const partition of found) {
+    const { startBytes, sizeBytes, uuid, ext4 } = partition;
+    print(
+      `  ${`part=${partitionName(partition)}`.padEnd(24)}${humanBytes(sizeBytes).padStart(10)} from byte ${startBytes}` +
+        `${ext4 ? ', ext2/3/4' : ''}${uuid === '' ? '' : `, ${uuid}`}`,
+    );
+  }
+  const { number } = found.find(({ ext4 }) => ext4) ?? found[0];
+  print(`\nnext: ext4d info --part ${number} ${image}\n      ext4d mount -o part=${number} ${image} MOUNTPOINT`);
 }
 
-/** `state`: none, external, clean, needs recovery (with what a replay would do), or why it cannot be used. */
-function journalInfo(device: BlockDevice, geometry: Geometry) {
-  if (!geometry.hasJournal) return { state: 'none' };
-  if (geometry.journalInum === 0 && device.journalAt === undefined)
-    return { state: 'external', uuid: formatUuid(geometry.journalUuid) };
+function holdsExt4(image: string, { startBytes, sizeBytes }: Partition): boolean {
+  const whole = FileDevice.open(image, { readOnly: true, noLock: true });
   try {
-    const { superblock } = openLogSource(device, geometry);
-    const log = recoverLog(device, geometry, { dryRun: true });
-    return {
-      state: log.state === 'recovered' ? 'needs recovery' : log.state,
-      inode: geometry.journalInum,
-      logBlocks: superblock.maxLen,
-      fastCommitBlocks: superblock.fastCommitBlocks,
-      features: journalFeatureNames(superblock),
-      sequence: superblock.sequence,
-      errno: superblock.errno,
-      transactions: log.transactions,
-      blocks: log.blocks,
-    };
-  } catch (error) {
-    if (error instanceof UnsupportedError) return { state: 'unsupported', reason: error.message };
-    if (error instanceof CorruptionError) return { state: 'corrupt', reason: error.message };
-    throw error;
+    if (startBytes + SUPERBLOCK.SIZE > whole.sizeBytes) return false;
+  } finally {
+    whole.close();
+  }
+  const part = { offsetBytes: startBytes, sizeLimitBytes: sizeBytes };
+  const device = FileDevice.open(image, { readOnly: true, noLock: true, ...part });
+  try {
+    return looksLikeExt4(device);
+  } finally {
+    device.close();
   }
 }
 
-/** Orphans as they are after a replay; null if that, or the lists, cannot be read. */
-function orphanInfo(device: BlockDevice, geometry: Geometry): { list: number[]; file: number[] } | null {
-  try {
-    const replayed = new OverlayDevice(device);
-    if (geometry.hasJournal) recoverLog(replayed, geometry);
-    const volume = frozenVolume(replayed, readGeometry(replayed));
-    return { list: chainedOrphans(volume), file: filedOrphans(volume) };
-  } catch (error) {
-    if (error instanceof CorruptionError || error instanceof UnsupportedError) return null;
-    throw error;
+const COLUMN = 14;
+const WIDTH = 100;
+
+/** One fact; what is too long for a line goes on below. */
+function line(name: string, value: string): void {
+  let text = `${name}:`.padEnd(COLUMN);
+  for (const word of value.split(' ')) {
+    if (text.length + word.length > WIDTH && text.trimEnd().length > COLUMN) {
+      print(text.trimEnd());
+      text = ' '.repeat(COLUMN);
+    }
+    text += `${word} `;
   }
+  print(text.trimEnd());
 }
 
-function printInfo(info: {
-  superblock: ReturnType<typeof superblockInfo>;
-  features: ReturnType<typeof featureInfo>;
-  journal: ReturnType<typeof journalInfo>;
-  orphans: ReturnType<typeof orphanInfo>;
-}): void {
-  const { superblock: sb, features, journal, orphans } = info;
-  const line = (name: string, value: string | number) => print(`${`${name}:`.padEnd(14)}${value}`);
+const percent = (part: number, whole: number) => `${whole === 0 ? 0 : Math.round((100 * part) / whole)} %`;
+const moment = (iso: string | null) => (iso === null ? 'never' : iso.replace('T', ' ').replace('.000Z', ' UTC'));
+
+function printFacts(facts: ImageFacts, place: Place | null): void {
+  const { superblock: sb, mount, type } = facts;
+  const why = mount.reasons.length === 0 ? '' : `: ${mount.reasons.join('; ')}`;
+  line('image', facts.image);
+  line('type', `${type}${sb.made === null ? '' : `, made ${moment(sb.made)}`}`);
   if (sb.label !== '') line('label', sb.label);
   line('uuid', sb.uuid);
-  line('size', `${count(sb.blocks, 'block')} of ${sb.blockSize} bytes in ${count(sb.groups, 'group')}`);
+  line('mount', `${mount.as}${why}`);
+  line('state', stateText(facts));
+  print('');
+  const bytes = (blocks: number) => humanBytes(blocks * sb.blockSize);
+  const clusters = sb.clusterSize === sb.blockSize ? '' : `, in clusters of ${sb.clusterSize}`;
+  const used = sb.blocks - sb.freeBlocks;
   line(
-    'free',
-    `${count(sb.freeBlocks, 'block')}, ${sb.reservedBlocks} reserved; ${sb.freeInodes} of ${sb.inodes} inodes`,
+    'size',
+    `${humanBytes(sb.sizeBytes)} (${sb.sizeBytes} bytes): ${sb.blocks} blocks of ${sb.blockSize} bytes${clusters}`,
   );
-  line('inode size', `${sb.inodeSize} bytes`);
-  line('last mounted', sb.lastMountedOn === '' ? sb.lastMount : `${sb.lastMount} on ${sb.lastMountedOn}`);
-  line('last write', sb.lastWrite);
-  const state = journal.state === 'needs recovery' ? 'not closed' : sb.valid ? 'clean' : 'not clean';
-  line('state', sb.errors ? `${state}, with errors (${sb.errorCount})` : state);
+  line('used', `${bytes(used)}, ${percent(used, sb.blocks)}`);
+  line('free', `${bytes(sb.freeBlocks)}, ${bytes(Math.min(sb.reservedBlocks, sb.freeBlocks))} of it reserved`);
+  line('inodes', `${sb.inodes - sb.freeInodes} used, ${sb.freeInodes} free, of ${sb.inodeSize} bytes`);
+  print('');
+  line('journal', journalText(facts));
+  line('orphans', orphansText(facts));
+  line('mounted', `${moment(sb.lastMount)}${sb.lastMountedOn === '' ? '' : ` on ${sb.lastMountedOn}`}`);
+  line('written', moment(sb.lastWrite));
+  line('checked', `${moment(sb.lastCheck)}, ${count(sb.mounts, 'mount')} since`);
+  if (sb.firstError !== null && sb.lastError !== null) {
+    line('first error', errorText(sb.firstError));
+    line('last error', errorText(sb.lastError));
+  }
+  print('');
   for (const support of Object.values(SUPPORT_TEXT)) {
-    const names = features.filter((feature) => feature.support === support).map(({ name }) => name);
+    const names = facts.features.filter((feature) => feature.support === support).map(({ name }) => name);
     if (names.length > 0) line(support, names.join(' '));
   }
-  line('journal', journalText(journal));
-  if (orphans === null) line('orphans', 'unknown');
-  else if (orphans.list.length + orphans.file.length === 0) line('orphans', 'none');
-  else line('orphans', `${orphans.list.length} in the list, ${orphans.file.length} in the orphan file`);
+  const next = nextSteps(facts, place);
+  if (next.length > 0) print('');
+  for (const step of next) print(`next: ${step}`);
 }
 
-function journalText(journal: ReturnType<typeof journalInfo>): string {
+function stateText({ superblock: sb, journal }: ImageFacts): string {
+  const state = journal.state === 'needs recovery' ? 'not closed' : sb.valid ? 'clean' : 'not clean';
+  if (!sb.errors && sb.errorCount === 0) return state;
+  return `${state}, with errors${sb.errorCount === 0 ? '' : ` (${sb.errorCount} recorded)`}`;
+}
+
+function journalText({ journal }: ImageFacts): string {
   if (journal.reason !== undefined) return `${journal.state}: ${journal.reason}`;
-  if (journal.inode === undefined) return journal.state;
-  const { state, transactions, blocks, logBlocks, features } = journal;
-  const work = state === 'needs recovery' ? ` (${count(transactions, 'transaction')}, ${count(blocks, 'block')})` : '';
-  return `${state}${work}, ${logBlocks} log blocks, ${features.length === 0 ? 'no features' : features.join(' ')}`;
+  if (journal.state === 'external') return `on another device, with the UUID ${journal.uuid}`;
+  if (journal.sizeBytes === undefined) return 'none: after a crash it needs e2fsck';
+  const { state, transactions, blocks, sizeBytes, features, inode, fastCommitBlocks, errno } = journal;
+  const work =
+    state === 'needs recovery'
+      ? `${count(transactions, 'transaction')} (${count(blocks, 'block')}) to replay`
+      : state === 'discarded'
+        ? 'clean; old transactions in it are void'
+        : state;
+  const fast = fastCommitBlocks === 0 ? '' : `, ${fastCommitBlocks} blocks for fast commits`;
+  const names = features.length === 0 ? '' : `, ${features.join(' ')}`;
+  const place = inode === 0 ? 'on another device' : `inode ${inode}`;
+  const error = errno === 0 ? '' : `, error ${errno} recorded`;
+  return `${work}${error}; ${humanBytes(sizeBytes)} in ${place}${fast}${names}`;
 }
 
-/** Up to the first NUL; what is not UTF-8 shows as replacement characters. */
-function text(bytes: Uint8Array): string {
-  const end = bytes.indexOf(0);
-  return new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end));
+function orphansText({ orphans }: ImageFacts): string {
+  if (orphans === null) return 'unknown';
+  const { list, file } = orphans;
+  if (list.length + file.length === 0) return 'none';
+  return `${count(list.length + file.length, 'file')} to be removed or truncated at the next mount`;
 }
 
-function uuidText(uuid: Uint8Array): string {
-  const hex = Array.from(uuid, (byte) => byte.toString(16).padStart(2, '0')).join('');
-  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
+function errorText(error: NonNullable<ImageFacts['superblock']['firstError']>): string {
+  const inode = error.inode === 0 ? '' : `, inode ${error.inode}`;
+  const block = error.block === 0 ? '' : `, block ${error.block}`;
+  return `${moment(error.time)} in ${error.where || '?'}${error.line === 0 ? '' : `:${error.line}`}${inode}${block}`;
 }
 
-function timeText(seconds: number): string {
-  return seconds === 0 ? 'never' : new Date(seconds * 1000).toISOString();
+/** Where in a disk image the filesystem is. */
+type Place = { readonly part: string; readonly offsetBytes: number };
+
+function nextSteps({ image, superblock: sb, journal, mount }: ImageFacts, place: Place | null): string[] {
+  const steps: string[] = [];
+  const check = `e2fsck -f ${place === null ? image : `'${image}?offset=${place.offsetBytes}'`}`;
+  const option = place === null ? '' : `--part ${place.part} `;
+  if (mount.as === 'refused')
+    steps.push("the kernel's ext4 may mount it: mount -o loop; or take the feature off with tune2fs -O");
+  if (journal.state === 'needs recovery') steps.push(`mount it, or: ext4d replay ${option}${image}`);
+  if (journal.state === 'corrupt' || journal.state === 'unsupported')
+    steps.push(`the log cannot be replayed: ${check}`);
+  if (sb.errors || sb.errorCount > 0) steps.push(`errors are recorded: ${check}`);
+  else if (!sb.valid && journal.state !== 'needs recovery') steps.push(`it was not unmounted: ${check}`);
+  return steps;
 }

@@ -11,16 +11,15 @@ import { recoverLog } from '../ext4/recover.js';
 import type { Geometry } from '../ext4/volume.js';
 import { journalFeatureNames, type LoggedTransaction, type LogListing, listLog } from '../jbd2/log-listing.js';
 import type { LogSource } from '../jbd2/log-walker.js';
-import { count, ExitCode, parseImageArguments, print, withImage } from './image-command.js';
-
-const COMMAND = { usage: 'ext4d journal [--json] [--journal DEVICE] IMAGE', flags: { json: '' } };
+import { ImageExit } from './exit-codes.js';
+import { count, parseImageArguments, print, withImage } from './image-command.js';
 
 type Owners = ReadonlyMap<number, BlockOwner>;
 
 /** Exit code: 0, 4 replay would refuse the log (which is shown as far as it can be read), 8 operational error, 16 usage. */
 export function runJournal(args: readonly string[]): number {
-  const parsed = parseImageArguments(COMMAND, args);
-  if (parsed === null) return ExitCode.USAGE;
+  const parsed = parseImageArguments('journal', args);
+  if (parsed === null) return ImageExit.USAGE;
   const { image, flags } = parsed;
   return withImage(parsed, { access: 'look', json: flags.json }, (device) => {
     const geometry = readGeometry(device);
@@ -30,7 +29,7 @@ export function runJournal(args: readonly string[]): number {
     const asked = (geometry.incompat & INCOMPAT.needs_recovery) !== 0;
     if (flags.json) print(JSON.stringify(asJson(image, geometry, source, listing, owners, asked)));
     else printListing(geometry, source, listing, owners, asked);
-    return listing.endTid === null && source.superblock.start !== 0 ? ExitCode.CORRUPT : ExitCode.OK;
+    return listing.endTid === null && source.superblock.start !== 0 ? ImageExit.CORRUPT : ImageExit.OK;
   });
 }
 

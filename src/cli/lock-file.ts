@@ -1,7 +1,7 @@
 /** lockfile=PATH, as fuse2fs has it: a file that is there for as long as the image is in use. */
 import { closeSync, openSync, rmSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { CommandError } from './report.js';
+import { CommandError } from './command-error.js';
 
 export interface LockFile {
   release(): void;
@@ -18,7 +18,7 @@ export function takeLockFile(file: string): LockFile {
     throw new CommandError(
       code === 'EEXIST'
         ? `lockfile=${file}: it is there already: another server uses the image, or was killed; then remove it`
-        : `lockfile=${file}: cannot be created: ${code}`,
+        : `lockfile=${file}: cannot be created: ${code}: name another file`,
     );
   }
   return { release: () => rmSync(path, { force: true }) };

@@ -1,68 +1,20 @@
-/** The command line: one table of commands. Each is loaded only when it is asked for. */
+/** The command line. Each command is loaded only when it is asked for. */
 import { readFileSync } from 'node:fs';
-import { MountExit } from './exit-codes.js';
+import { helpOf, isCommand, overview } from './command-texts.js';
+import { type CommandName, CrashtestExit, ImageExit, MountExit } from './exit-codes.js';
 
-interface Command {
-  readonly usage: string;
-  readonly summary: string;
-  readonly run: (args: readonly string[]) => Promise<number>;
-}
+type Run = (args: readonly string[]) => number | Promise<number>;
 
-const COMMANDS: Record<string, Command> = {
-  mount: {
-    usage: 'mount [-f] [-d] [-r] [-o OPTIONS] IMAGE|DEVICE MOUNTPOINT',
-    summary: 'mount an ext4 image or block device; -f stays in the foreground, -d also tells what it does',
-    run: async (args) => (await import('./mount.js')).runMount(args),
-  },
-  umount: {
-    usage: 'umount [-l] MOUNTPOINT',
-    summary: 'unmount; returns when the image is clean and the server gone',
-    run: async (args) => (await import('./umount.js')).runUmount(args),
-  },
-  replay: {
-    usage: 'replay [-n] [--log-only] [--json] [--journal DEVICE] IMAGE',
-    summary: 'recover an image without mounting it: the log, then orphans; -n only tells what it would do',
-    run: async (args) => (await import('./replay.js')).runReplay(args),
-  },
-  journal: {
-    usage: 'journal [--json] [--journal DEVICE] IMAGE',
-    summary: 'show the log, transaction by transaction',
-    run: async (args) => (await import('./journal.js')).runJournal(args),
-  },
-  info: {
-    usage: 'info [--json] [--journal DEVICE] IMAGE',
-    summary: 'show superblock, features, journal state and orphans',
-    run: async (args) => (await import('./info.js')).runInfo(args),
-  },
-  check: {
-    usage: 'check [--json] [--journal DEVICE] IMAGE',
-    summary: 'look for contradictions in an image; a dirty log is replayed in memory',
-    run: async (args) => (await import('./check.js')).runCheck(args),
-  },
-  crashtest: {
-    usage: 'crashtest [--setup SHELL] [--verify SHELL] [OPTIONS] -- COMMAND...',
-    summary: 'run a program, then crash its filesystem at every moment of it, and see which promises are broken',
-    run: async (args) => (await import('./crashtest.js')).runCrashtest(args),
-  },
-  demo: {
-    usage: 'demo',
-    summary: 'make an image, kill its server in mid-write, and show that nothing fsynced is lost',
-    run: async (args) => (await import('./demo.js')).runDemo(args),
-  },
+const COMMANDS: Record<CommandName, () => Promise<Run>> = {
+  mount: async () => (await import('./mount.js')).runMount,
+  umount: async () => (await import('./umount.js')).runUmount,
+  replay: async () => (await import('./replay.js')).runReplay,
+  journal: async () => (await import('./journal.js')).runJournal,
+  info: async () => (await import('./info.js')).runInfo,
+  check: async () => (await import('./check.js')).runCheck,
+  crashtest: async () => (await import('./crashtest.js')).runCrashtest,
+  demo: async () => (await import('./demo.js')).runDemo,
 };
-
-function help(): string {
-  const lines = Object.values(COMMANDS).map(({ usage, summary }) => `  ext4d ${usage}\n        ${summary}\n`);
-  return `ext4d: an ext4 filesystem server in user space, with a real jbd2 journal
-
-${lines.join('')}
-  ext4d --help | --version
-
-Mount options (-o, separated by commas): ro rw norecovery data=ordered|writeback commit=SECONDS
-errors=continue|remount-ro|panic offset=BYTES sizelimit=BYTES cache_size=N[kmg] allow_other subtype= fsname=,
-and the generic words (nosuid nodev noexec noatime ...). What is not supported is refused by name.
-`;
-}
 
 function version(): string {
   // Seen from build/src/cli.
@@ -86,28 +38,52 @@ export async function main(args: readonly string[]): Promise<void> {
 async function dispatch(args: readonly string[]): Promise<number> {
   const [name, ...rest] = args;
   if (name === undefined) {
-    process.stderr.write(help());
+    process.stderr.write(overview());
     return MountExit.USAGE;
   }
-  if (name === '--help' || name === '-h' || name === 'help') {
-    process.stdout.write(help());
-    return MountExit.OK;
-  }
+  if (name === '--help' || name === '-h' || name === 'help') return help(rest[0]);
   if (name === '--version' || name === '-V') {
     process.stdout.write(version());
     return MountExit.OK;
   }
   // mount.fuse of libfuse runs `ext4d IMAGE DIR -o ...` for an fstab line with ext4d#IMAGE.
-  if (name.includes('/')) return COMMANDS.mount.run(args);
-  if (!Object.hasOwn(COMMANDS, name)) {
-    process.stderr.write(`ext4d: unknown command: ${name}; see: ext4d --help\n`);
-    return MountExit.USAGE;
-  }
-  const command = COMMANDS[name];
+  if (name.includes('/')) return run('mount', args);
+  if (!isCommand(name)) return unknown(name);
   const own = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest;
-  if (own.includes('--help') || own.includes('-h')) {
-    process.stdout.write(`usage: ext4d ${command.usage}\n       ${command.summary}\n`);
-    return MountExit.OK;
+  if (own.includes('--help') || own.includes('-h')) return help(name);
+  return run(name, rest);
+}
+
+function help(name: string | undefined): number {
+  if (name !== undefined && !isCommand(name)) return unknown(name);
+  process.stdout.write(name === undefined ? overview() : helpOf(name));
+  return MountExit.OK;
+}
+
+function unknown(name: string): number {
+  const what = name.startsWith('-') ? 'option' : 'command';
+  process.stderr.write(
+    `ext4d: unknown ${what}: ${name}; the commands: ${Object.keys(COMMANDS).join(' ')}; see: ext4d --help\n`,
+  );
+  return MountExit.USAGE;
+}
+
+/** What a bug of this program ends with: mount's own code, or what fsck calls an operational error. */
+const BUG_CODES: Partial<Record<CommandName, number>> = {
+  replay: ImageExit.OPERATIONAL,
+  journal: ImageExit.OPERATIONAL,
+  info: ImageExit.OPERATIONAL,
+  check: ImageExit.OPERATIONAL,
+  crashtest: CrashtestExit.OPERATIONAL,
+};
+
+async function run(name: CommandName, args: readonly string[]): Promise<number> {
+  try {
+    return await (await COMMANDS[name]())(args);
+  } catch (error) {
+    const code = BUG_CODES[name];
+    if (code === undefined) throw error;
+    process.stderr.write(`ext4d: internal error: ${error instanceof Error ? error.stack : String(error)}\n`);
+    return code;
   }
-  return command.run(rest);
 }

@@ -2,9 +2,9 @@
 import { accessSync, constants, readdirSync, readFileSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { loadNative } from '../native.js';
+import { CommandError } from './command-error.js';
 import { MountExit } from './exit-codes.js';
 import { mountAt, readMountinfo } from './mountinfo.js';
-import { CommandError } from './report.js';
 
 function errnoOf(error: unknown): string {
   return error instanceof Error && 'code' in error ? String(error.code) : '';
@@ -19,8 +19,10 @@ export function checkTargets(image: string, directory: string): void {
 
 function checkImage(image: string): void {
   const stat = statSync(image);
-  if (stat.isDirectory()) throw new CommandError(`${image}: is a directory, not an image`);
-  if (!stat.isFile() && !stat.isBlockDevice()) throw new CommandError(`${image}: not an image file or block device`);
+  if (stat.isDirectory())
+    throw new CommandError(`${image}: is a directory, not an image: name a file or a block device`);
+  if (!stat.isFile() && !stat.isBlockDevice())
+    throw new CommandError(`${image}: not an image file or block device: name one of them`);
   if (stat.isFile()) checkLoopDevices(image);
   else checkMountedDevice(image, stat.rdev);
 }
@@ -29,7 +31,8 @@ function checkMountedDevice(image: string, rdev: number): void {
   // makedev(): 12 bits of major; 20 of minor, in two parts.
   const device = `${(rdev >> 8) & 0xfff}:${(rdev & 0xff) | ((rdev >> 12) & 0xfff00)}`;
   const entry = readMountinfo().find((candidate) => candidate.device === device);
-  if (entry !== undefined) throw new CommandError(`${image}: already mounted: on ${entry.mountpoint} (${entry.type})`);
+  if (entry !== undefined)
+    throw new CommandError(`${image}: already mounted: on ${entry.mountpoint} (${entry.type}): unmount it there first`);
 }
 
 /** The kernel does not lock an image that it has mounted through a loop device. */
@@ -49,7 +52,9 @@ function checkLoopDevices(image: string): void {
   for (const { device, mountpoint, type } of readMountinfo()) {
     const loop = loops.get(device);
     if (loop !== undefined) {
-      throw new CommandError(`${image}: already mounted: /dev/${loop} on ${mountpoint} (${type})`);
+      throw new CommandError(
+        `${image}: already mounted: /dev/${loop} on ${mountpoint} (${type}): unmount it there first`,
+      );
     }
   }
 }
@@ -76,14 +81,19 @@ function checkMountpoint(directory: string): void {
       throw new CommandError(`${directory}: a dead mount is in the way; remove it: ext4d umount ${directory}`);
     }
     if (code === 'EACCES') {
-      throw new CommandError(`${directory}: permission denied for the mountpoint`, MountExit.USAGE);
+      throw new CommandError(
+        `${directory}: permission denied for the mountpoint: take a directory of your own`,
+        MountExit.USAGE,
+      );
     }
-    throw new CommandError(`${directory}: unusable as a mountpoint: ${code || error}`);
+    throw new CommandError(`${directory}: unusable as a mountpoint: ${code || error}: take another directory`);
   }
-  if (!stat.isDirectory()) throw new CommandError(`${directory}: not a directory; a mountpoint has to be one`);
+  if (!stat.isDirectory()) throw new CommandError(`${directory}: not a directory; a mountpoint has to be one: mkdir`);
   // An automount point waits for exactly this mount.
   if (entry !== null && entry.type !== 'autofs') {
-    throw new CommandError(`${directory}: busy: ${entry.source} (${entry.type}) is mounted there already`);
+    throw new CommandError(
+      `${directory}: busy: ${entry.source} (${entry.type}) is mounted there already: unmount that first, or take another directory`,
+    );
   }
 }
 

@@ -234,6 +234,9 @@ const VALUED: Record<string, Apply> = {
 VALUED.image_offset = VALUED.offset;
 VALUED.image_sizelimit = VALUED.sizelimit;
 
+/** Every word that does something. */
+export const HONOURED: readonly string[] = [...Object.keys(PLAIN), ...Object.keys(VALUED)];
+
 const MAX_ID = 0xfffffffe;
 
 /** IMAGE:HOST:COUNT, as in /proc/self/uid_map. */
@@ -321,5 +324,5 @@ export function parseMountOptions(lists: readonly string[], { sloppy = false } =
 function unknown(word: string, key: string): string {
   if (Object.hasOwn(VALUED, key)) return `mount option ${key} needs a value: ${key}=...`;
   if (Object.hasOwn(PLAIN, key)) return `mount option ${key} takes no value`;
-  return `unknown mount option: ${word}`;
+  return `unknown mount option: ${word}; the known ones: ext4d help mount`;
 }

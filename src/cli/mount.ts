@@ -2,31 +2,20 @@
  * `ext4d mount`. With -f this process serves until it is unmounted; otherwise it starts that as a process of its own and
  * returns once the filesystem is mounted, so that every error is told, and known by the exit code, before it detaches.
  */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { OptionError, parseArguments, UsageError } from './args.js';
+import { CommandError } from './command-error.js';
+import { COMMAND_TEXTS, usageOf } from './command-texts.js';
 import { MountExit } from './exit-codes.js';
 import { stdioWith } from './inherited-fd.js';
 import { checkTargets } from './mount-checks.js';
 import { parseMountOptions } from './mount-options.js';
-import { CommandError, report } from './report.js';
+import { report } from './report.js';
 
 const NAME = 'ext4d mount';
-const USAGE = 'usage: ext4d mount [-f] [-d] [-r] [-o OPTIONS] IMAGE|DEVICE MOUNTPOINT';
-const OPTIONS = {
-  foreground: { type: 'boolean', short: 'f' },
-  debug: { type: 'boolean', short: 'd' },
-  'read-only': { type: 'boolean', short: 'r' },
-  'read-write': { type: 'boolean', short: 'w' },
-  verbose: { type: 'boolean', short: 'v' },
-  // There is one thread that serves, always: as fuse2fs and libfuse programs take it.
-  'single-threaded': { type: 'boolean', short: 's' },
-  options: { type: 'string', short: 'o' },
-  /** Set by the parent of a daemon: "ready" is written there once mounted; then stdio is let go. */
-  'ready-fd': { type: 'string' },
-} as const;
-
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 /** Seen from build/src/cli: the daemon shows in ps as what the user would have typed. */
 const PROGRAM = fileURLToPath(new URL('../../../bin/ext4d', import.meta.url));
 
@@ -34,7 +23,7 @@ const PROGRAM = fileURLToPath(new URL('../../../bin/ext4d', import.meta.url));
 export async function runMount(args: readonly string[]): Promise<number> {
   let image = '';
   try {
-    const { flags, values, positionals } = parseArguments(args, OPTIONS, ['IMAGE', 'MOUNTPOINT']);
+    const { flags, values, positionals } = parseArguments(args, COMMAND_TEXTS.mount.options, ['IMAGE', 'MOUNTPOINT']);
     const directory = positionals[1];
     image = positionals[0];
     const words = [...values.options];
@@ -52,7 +41,8 @@ export async function runMount(args: readonly string[]): Promise<number> {
     });
   } catch (error) {
     const code = report(NAME, error, image);
-    if (error instanceof UsageError && !(error instanceof OptionError)) process.stderr.write(`${USAGE}\n`);
+    if (error instanceof UsageError && !(error instanceof OptionError))
+      process.stderr.write(`usage: ${usageOf('mount')}\n`);
     return code;
   }
 }
@@ -76,12 +66,11 @@ export async function mountInBackground(
   if (words.length > 0) args.push('-o', words.join(','));
   // Absolute: the server leaves this directory.
   args.push('--', resolve(image), resolve(directory));
-  const child = spawn(process.execPath, [PROGRAM, ...args], {
-    stdio,
-    detached: true,
-  });
-  const forward = (signal: NodeJS.Signals) => child.kill(signal);
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, forward);
+  // First of all: from the moment that there is a server, it is the server that a signal is for.
+  let server: ChildProcess | null = null;
+  for (const signal of SIGNALS) process.on(signal, () => server?.kill(signal));
+  const child = spawn(process.execPath, [PROGRAM, ...args], { stdio, detached: true });
+  server = child;
   return new Promise((done, fail) => {
     const ready = child.stdio[pipeAt] as NodeJS.ReadableStream;
     ready.on('data', () => {
@@ -93,7 +82,14 @@ export async function mountInBackground(
     child.on('error', (error) => fail(new CommandError(`cannot start the server: ${error.message}`, MountExit.SYSTEM)));
     child.on('exit', (code, signal) => {
       if (code !== null && code !== 0) done(code);
-      else fail(new CommandError(`${image}: the server ended before it was mounted (${signal ?? 'unmounted'})`));
+      else if (signal !== null && SIGNALS.some((one) => one === signal)) {
+        fail(new CommandError(`${image}: interrupted (${signal}); it is not mounted`, MountExit.INTERRUPTED));
+      } else
+        fail(
+          new CommandError(
+            `${image}: the server ended before it was mounted (${signal ?? 'unmounted'}): mount with -f to see more`,
+          ),
+        );
     });
   });
 }

@@ -3,24 +3,18 @@ import { createHash } from 'node:crypto';
 import { closeSync, ftruncateSync, openSync } from 'node:fs';
 import type { BlockDevice } from '../block/device.js';
 import { FileDevice } from '../block/file-device.js';
-import { type Partition, readPartitions } from '../block/partition-table.js';
 import { SideFileDevice } from '../block/side-file.js';
 import { FsError } from '../errors.js';
 import { withBackupSuperblock } from '../ext4/backup-superblock.js';
 import { SUPERBLOCK_OFFSET } from '../ext4/format/superblock.js';
 import { attachJournal } from './attach-journal.js';
 import type { MountOptions } from './mount-options.js';
-import { CommandError } from './report.js';
+import { findPartition, type Part } from './partitions.js';
 
 export interface OpenedDevice {
   readonly device: BlockDevice;
   /** The image, if file data goes straight to it. */
   readonly image: FileDevice | null;
-}
-
-interface Part {
-  readonly offsetBytes: number;
-  readonly sizeLimitBytes?: number;
 }
 
 /** How much of an image tells it from others. */
@@ -78,28 +72,6 @@ function openImage(image: string, part: Part, options: MountOptions, tell: (line
   if (!options.readOnly) tell('write-protected, mounting read-only');
   return device;
 }
-
-/** By number, label or UUID. */
-function findPartition(image: string, wanted: string): Part {
-  const whole = FileDevice.open(image, { readOnly: true, noLock: true });
-  try {
-    const partitions = readPartitions(whole);
-    const found = partitions.find(
-      ({ number, label, uuid }) =>
-        String(number) === wanted || (label !== '' && label === wanted) || uuid === wanted.toLowerCase(),
-    );
-    if (found === undefined) {
-      const known =
-        partitions.length === 0 ? 'no partition table' : `the partitions ${partitions.map(name).join(', ')}`;
-      throw new CommandError(`${image}: part=${wanted}: there is no such partition; it has ${known}`);
-    }
-    return { offsetBytes: found.startBytes, sizeLimitBytes: found.sizeBytes };
-  } finally {
-    whole.close();
-  }
-}
-
-const name = ({ number, label }: Partition) => (label === '' ? String(number) : `${number} (${label})`);
 
 function withSideFile(below: FileDevice, path: string): BlockDevice {
   const bytes = SideFileDevice.fileBytes(below.sizeBytes);

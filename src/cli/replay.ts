@@ -6,12 +6,8 @@ import { MultiMountProtection } from '../ext4/multi-mount.js';
 import { closeVolume, judgeFeatures, openVolume, readGeometry } from '../ext4/open.js';
 import type { OrphanReport } from '../ext4/orphan.js';
 import { type LogReport, recoverLog } from '../ext4/recover.js';
-import { count, ExitCode, parseImageArguments, print, withImage } from './image-command.js';
-
-const COMMAND = {
-  usage: 'ext4d replay [-n] [--log-only] [--json] [--journal DEVICE] IMAGE',
-  flags: { 'dry-run': 'n', 'log-only': '', json: '' },
-};
+import { ImageExit } from './exit-codes.js';
+import { count, parseImageArguments, print, withImage } from './image-command.js';
 
 interface ReplayReport {
   readonly log: LogReport;
@@ -24,8 +20,8 @@ interface ReplayReport {
 
 /** Exit code: 0 nothing to do, 1 recovered, 4 the log is corrupt or unsupported, 8 operational error, 16 usage. */
 export function runReplay(args: readonly string[]): number {
-  const parsed = parseImageArguments(COMMAND, args);
-  if (parsed === null) return ExitCode.USAGE;
+  const parsed = parseImageArguments('replay', args);
+  if (parsed === null) return ImageExit.USAGE;
   const { image, flags } = parsed;
   const dryRun = flags['dry-run'];
   return withImage(parsed, { access: dryRun ? 'read' : 'write', json: flags.json }, (device) => {
@@ -33,7 +29,7 @@ export function runReplay(args: readonly string[]): number {
     const report = replayImage(dryRun ? new OverlayDevice(device) : device, flags['log-only']);
     if (flags.json) print(JSON.stringify({ image, dryRun, ...report }));
     else printReport(image, dryRun, report);
-    return report.changed ? ExitCode.RECOVERED : ExitCode.OK;
+    return report.changed ? ImageExit.RECOVERED : ImageExit.OK;
   });
 }
 

@@ -1,19 +1,10 @@
 /** An error of a mount or unmount, told in one line: what is wrong, with what, and what to do next. */
 import { CorruptionError, FsError, UnsupportedError } from '../errors.js';
 import { UsageError } from './args.js';
+import { CommandError } from './command-error.js';
 import { MountExit } from './exit-codes.js';
+import { adviceOnNoFilesystem } from './partitions.js';
 import { commandName, lockHolders } from './server-process.js';
-
-/** The mount or unmount cannot go on; the message is complete. */
-export class CommandError extends Error {
-  readonly exitCode: number;
-
-  constructor(message: string, exitCode: number = MountExit.FAILURE) {
-    super(message);
-    this.name = 'CommandError';
-    this.exitCode = exitCode;
-  }
-}
 
 export interface Failure {
   readonly line: string;
@@ -25,14 +16,14 @@ export function explain(error: unknown, image: string): Failure | null {
   if (error instanceof UsageError) return { line: error.message, exitCode: MountExit.USAGE };
   if (error instanceof CommandError) return { line: error.message, exitCode: error.exitCode };
   if (error instanceof UnsupportedError) {
-    const next = error.features.length > 0 ? `; see: ext4d info ${image}` : '';
+    const next = error.features.length > 0 ? `; the kernel's ext4 may mount it; see: ext4d info ${image}` : '';
     return failure(`${image}: ${error.message}${next}`);
   }
   if (error instanceof CorruptionError) return failure(`${image}: ${error.message}${adviceOnCorruption(error, image)}`);
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';
   if (error instanceof FsError || (error instanceof Error && 'syscall' in error)) {
     const path = 'path' in error && typeof error.path === 'string' ? error.path : '';
-    return explainErrno(code, error.message, image === '' ? path : image);
+    return explainErrno(code, error.message, path === '' ? image : path);
   }
   return null;
 }
@@ -40,36 +31,35 @@ export function explain(error: unknown, image: string): Failure | null {
 const failure = (line: string): Failure => ({ line, exitCode: MountExit.FAILURE });
 
 function adviceOnCorruption(error: CorruptionError, image: string): string {
-  if (/not an ext4 filesystem/.test(error.finding))
-    return '; for a filesystem inside a disk image give -o offset=BYTES';
+  if (/not an ext4 filesystem/.test(error.finding)) return `; ${adviceOnNoFilesystem(image)}`;
   if (/truncated/.test(error.finding)) return '; copy it again, or shrink it: resize2fs';
   return `; nothing was changed; repair: e2fsck -f ${image}`;
 }
 
-function explainErrno(code: string, message: string, image: string): Failure {
+function explainErrno(code: string, message: string, path: string): Failure {
   switch (code) {
     case 'ENOENT':
-      return failure(`${image}: no such image or device`);
+      return failure(`${path}: no such file or device: check the path`);
     case 'EISDIR':
-      return failure(`${image}: is a directory, not an image`);
+      return failure(`${path}: is a directory, not an image: name a file or a block device`);
     case 'EACCES':
     case 'EPERM':
       return {
-        line: `${image}: permission denied; nothing was changed: check its owner and mode (ls -l)`,
+        line: `${path}: permission denied; nothing was changed: check its owner and mode (ls -l)`,
         exitCode: MountExit.USAGE,
       };
     case 'EROFS':
-      return failure(`${image}: cannot be written: mount it read-only (-o ro)`);
+      return failure(`${path}: cannot be written: mount it read-only (-o ro), or with -o overlay=FILE`);
     case 'EBUSY':
     case 'ETXTBSY':
-      return failure(`${image}: already in use${holderText(image)}`);
+      return failure(`${path}: already in use${holderText(path)}: end that first`);
     case 'ENOSPC':
     case 'EDQUOT':
-      return failure(`${image}: no space left where the image is stored; make room, then mount again`);
+      return failure(`${path}: no space left where it is stored: make room, then try again`);
     case 'EIO':
-      return failure(`${image}: cannot be read or written: ${message}`);
+      return failure(`${path}: cannot be read or written: ${message}; the kernel's log (dmesg) may tell why`);
     default:
-      return failure(`${image}: ${message}`);
+      return failure(`${path}: ${message}`);
   }
 }
 

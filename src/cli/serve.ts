@@ -18,6 +18,7 @@ import { Rehearsal } from '../fuse/rehearsal.js';
 import { Session } from '../fuse/session.js';
 import { requireNative } from '../native.js';
 import { unmountWhenDead } from './auto-unmount.js';
+import { CommandError } from './command-error.js';
 import { MountExit } from './exit-codes.js';
 import { count } from './image-command.js';
 import { inheritedFd } from './inherited-fd.js';
@@ -27,7 +28,7 @@ import type { MountOptions } from './mount-options.js';
 import { mountAt } from './mountinfo.js';
 import { openDevice } from './open-device.js';
 import { Progress } from './progress.js';
-import { CommandError, explain } from './report.js';
+import { explain } from './report.js';
 
 export interface ServeOptions {
   readonly verbose: boolean;
@@ -171,7 +172,7 @@ function adjustOomScore({ oomScoreAdj }: MountOptions): void {
   try {
     writeFileSync('/proc/self/oom_score_adj', String(oomScoreAdj));
   } catch {
-    throw new CommandError(`oom_score_adj=${oomScoreAdj}: only root may lower it`);
+    throw new CommandError(`oom_score_adj=${oomScoreAdj}: only root may lower it: leave it out, or run as root`);
   }
 }
 
@@ -187,7 +188,8 @@ function nameProcess(): void {
 function checkReadOnly(image: string, fs: Filesystem, options: MountOptions, teller: Teller): void {
   const reasons = fs.report.readOnlyReasons;
   if (!fs.readOnly || options.readOnly || reasons.length === 0 || fs.volume.device.readOnly) return;
-  if (options.readWrite) throw new CommandError(`${image}: cannot be mounted read-write: ${reasons.join('; ')}`);
+  if (options.readWrite)
+    throw new CommandError(`${image}: cannot be mounted read-write: ${reasons.join('; ')}; leave out rw to read it`);
   teller.tell(`mounting read-only: ${reasons.join('; ')}`);
 }
 

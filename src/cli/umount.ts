@@ -5,15 +5,14 @@ import { INCOMPAT } from '../ext4/features.js';
 import { readGeometry } from '../ext4/open.js';
 import { requireNative, whenJobDone } from '../native.js';
 import { parseArguments, UsageError } from './args.js';
+import { CommandError } from './command-error.js';
+import { COMMAND_TEXTS, usageOf } from './command-texts.js';
 import { MountExit } from './exit-codes.js';
 import { checkNative } from './mount-checks.js';
 import { type MountEntry, mountAt, readMountinfo } from './mountinfo.js';
 import { Progress } from './progress.js';
-import { CommandError, report } from './report.js';
+import { report } from './report.js';
 import { isAlive, lockHolders, type Process, processOf, serverOf, usersOf } from './server-process.js';
-
-const USAGE = 'usage: ext4d umount [-l] MOUNTPOINT';
-const OPTIONS = { lazy: { type: 'boolean', short: 'l' } } as const;
 
 const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
@@ -24,19 +23,19 @@ const REAP_POLLS = 20;
 /** Exit code: 0 unmounted and clean, 1 usage or permission, 32 not unmounted, or not clean. */
 export async function runUmount(args: readonly string[]): Promise<number> {
   try {
-    const { flags, positionals } = parseArguments(args, OPTIONS, ['MOUNTPOINT']);
+    const { flags, positionals } = parseArguments(args, COMMAND_TEXTS.umount.options, ['MOUNTPOINT']);
     await umount(positionals[0], flags.lazy);
     return MountExit.OK;
   } catch (error) {
     const code = report('ext4d umount', error, args.at(-1));
-    if (error instanceof UsageError) process.stderr.write(`${USAGE}\n`);
+    if (error instanceof UsageError) process.stderr.write(`usage: ${usageOf('umount')}\n`);
     return code;
   }
 }
 
 async function umount(typed: string, lazy: boolean): Promise<void> {
   const entry = mountAt(typed);
-  if (entry === null) throw new CommandError(`${typed}: not mounted`);
+  if (entry === null) throw new CommandError(`${typed}: not mounted; what is: findmnt -t fuse.ext4d,fuseblk.ext4d`);
   const { mountpoint, source } = entry;
   const server = serverOf(mountpoint, source);
   if (!/^fuse(blk)?\.ext4d$/.test(entry.type) && server === null) {
@@ -50,7 +49,9 @@ async function umount(typed: string, lazy: boolean): Promise<void> {
     // An earlier mount may show now that this one is gone: only the same filesystem counts.
     const elsewhere = readMountinfo().filter((other) => other.device === entry.device && other.type === entry.type);
     if (elsewhere.length > 0) {
-      throw new CommandError(`${typed}: unmounted, but the image is still mounted on ${elsewhere[0].mountpoint}`);
+      throw new CommandError(
+        `${typed}: unmounted, but the image is still mounted on ${elsewhere[0].mountpoint}: unmount it there as well`,
+      );
     }
     await serverGone(server, source, mountpoint);
   } finally {
@@ -72,7 +73,10 @@ async function detach(typed: string, { mountpoint }: MountEntry, lazy: boolean):
     // In a user namespace a mount made by fusermount3 is not ours to end.
     if (result !== -1) {
       busy = result === -16;
-      if (!busy) throw new CommandError(`${typed}: cannot be unmounted (errno ${-result})`);
+      if (!busy)
+        throw new CommandError(
+          `${typed}: cannot be unmounted (errno ${-result}); to detach it: ext4d umount -l ${typed}`,
+        );
     }
   }
   if (!busy) {

@@ -18,6 +18,7 @@ import { describeFeatures, INCOMPAT, RO_COMPAT } from './features.js';
 import {
   EXT4_ENC_UTF8_12_1,
   EXT4_ERROR_FS,
+  EXT4_SUPER_MAGIC,
   EXT4_VALID_FS,
   SUPERBLOCK,
   SUPERBLOCK_OFFSET,
@@ -64,6 +65,14 @@ const DEFAULT_COMMIT_INTERVAL_MS = 5000;
 /** JBD2_MIN_JOURNAL_BLOCKS: what any operation changes fits a quarter of that. */
 const MIN_LOG_BLOCKS = 1024;
 
+/** True if a superblock is where one belongs, whatever it says. */
+export function looksLikeExt4(device: BlockDevice): boolean {
+  if (device.sizeBytes < SUPERBLOCK_OFFSET + SUPERBLOCK.SIZE) return false;
+  const bytes = new Uint8Array(SUPERBLOCK.SIZE);
+  device.read(SUPERBLOCK_OFFSET, bytes);
+  return SUPERBLOCK.s_magic.get(readView(bytes), 0) === EXT4_SUPER_MAGIC;
+}
+
 /** Reads and checks the superblock. Throws CorruptionError. */
 export function readGeometry(device: BlockDevice): Geometry {
   if (device.sizeBytes < SUPERBLOCK_OFFSET + SUPERBLOCK.SIZE) {
@@ -75,7 +84,7 @@ export function readGeometry(device: BlockDevice): Geometry {
   if (superblockIsWhole(geometry, bytes)) return geometry;
   const mended = mendSuperblock(device, geometry, bytes);
   if (mended === null) {
-    throw new CorruptionError('superblock', 'byte 1024', 'its checksum does not match: run e2fsck', 'EBADMSG');
+    throw new CorruptionError('superblock', 'byte 1024', 'its checksum does not match', 'EBADMSG');
   }
   return new Geometry(readView(mended), mended, device.sizeBytes, mended);
 }

@@ -11,6 +11,7 @@ export interface MountOptions {
   readonly nodev?: boolean;
   readonly noexec?: boolean;
   readonly noatime?: boolean;
+  /** The kernel follows every write with an fsync. */
   readonly sync?: boolean;
   /**
    * Let other users in. Then, and for anyone but root, the kernel checks permissions. Root alone would pass every check,

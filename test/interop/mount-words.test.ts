@@ -202,6 +202,15 @@ describe('the mount option', function () {
       ['-I', '128'],
     ));
 
+  it('sync: what is written survives a crash, without an fsync', () =>
+    mounted('sync,commit=600', async (at, image) => {
+      writeFileSync(at('new'), 'written and never fsynced');
+      const copy = `${image}-copy`;
+      run('cp', [image, copy]);
+      run(EXT4D, ['replay', copy]);
+      assert.match(run('debugfs', ['-R', 'cat /new', copy]).output, /written and never fsynced/);
+    }));
+
   it('abort: nothing can be changed', () =>
     mounted('abort', (at) => {
       assert.equal(

@@ -1,0 +1,83 @@
+/** The mount options that do something, for people: `ext4d help mount`. Tests compare it with what is parsed. */
+
+export interface MountOptionText {
+  /** Words that belong together, with what their values are. */
+  readonly words: string;
+  readonly text: string;
+}
+
+export const OPTION_TEXTS: readonly MountOptionText[] = [
+  {
+    words: 'ro, rw',
+    text: 'read-only: a dirty log is replayed in memory, the image is not touched. Without rw, what can only be read is mounted read-only, with a warning; with it that is an error',
+  },
+  { words: 'norecovery, noload', text: 'do not replay; a dirty log then needs ro' },
+  { words: 'commit=SECONDS', text: 'most time that a change waits for its commit (5)' },
+  {
+    words: 'data=MODE',
+    text: 'journal: file data goes through the log. ordered (default), writeback: it reaches the device before the metadata that shows it',
+  },
+  {
+    words: 'errors=ACTION',
+    text: 'when corruption is found: continue, remount-ro, or panic, which ends the server. Default: what the superblock says',
+  },
+  { words: 'data_err=ACTION', text: 'abort: the journal is, when file data could not be written. Or ignore (default)' },
+  {
+    words: 'offset=BYTES, sizelimit=BYTES, image_offset=BYTES, image_sizelimit=BYTES',
+    text: 'the filesystem is that part of the image. In fstab only the longer spellings: mount(8) keeps the others for itself',
+  },
+  { words: 'part=N|LABEL|UUID', text: 'the filesystem is in that partition of a disk image (GPT or MBR)' },
+  {
+    words: 'overlay=FILE',
+    text: 'writes go to FILE, which is sparse and belongs to this image; the image is only read',
+  },
+  {
+    words: 'journal_path=DEVICE',
+    text: 'where an external journal is; may be given more than once, the UUID decides. One that udev knows is found anyway',
+  },
+  { words: 'cache_size=N[kmg]', text: 'memory for metadata that can be read again, 1m to 64g' },
+  { words: 'acl, noacl', text: 'POSIX ACLs are enforced and inherited, or not (acl)' },
+  { words: 'user_xattr, nouser_xattr', text: 'user.* attributes exist, or not (user_xattr)' },
+  {
+    words: 'noatime, relatime, strictatime, atime, norelatime, nostrictatime',
+    text: 'as for any filesystem (relatime)',
+  },
+  { words: 'allow_other', text: 'not only who mounts may enter. Not root: needs user_allow_other in /etc/fuse.conf' },
+  { words: 'default_permissions', text: 'root: the same as allow_other. Otherwise permissions are checked anyway' },
+  { words: 'kernel', text: 'the same as allow_other,suid,dev' },
+  {
+    words: 'uid=N, gid=N',
+    text: 'everything is shown as theirs; what they make belongs to the owner of its directory',
+  },
+  {
+    words: 'uidmap=IMAGE:HOST:COUNT, gidmap=IMAGE:HOST:COUNT',
+    text: 'owners from IMAGE on are shown as HOST and following, and stored the other way round. May be repeated. No ACLs then, as with uid=, gid=',
+  },
+  { words: 'fakeroot', text: 'no permission checks: whoever may enter acts as root. Forces nosuid,nodev' },
+  {
+    words: 'grpid, bsdgroups, nogrpid, sysvgroups',
+    text: 'whether a new file gets the group of its directory. Default: what the superblock says',
+  },
+  { words: 'resuid=N, resgid=N', text: 'who may use the reserved blocks. Default: what the superblock says' },
+  {
+    words: 'discard, nodiscard',
+    text: 'freed blocks become holes of the image, or are discarded by the device, once that is durable',
+  },
+  { words: 'dirsync', text: 'a change of a name is durable when it is answered' },
+  { words: 'max_dir_size_kb=N', text: 'a directory does not grow beyond that (0: no limit)' },
+  { words: 'minixdf, bsddf', text: 'df counts metadata as used space, or not (bsddf)' },
+  {
+    words: 'nosuid, nodev, noexec, sync, suid, dev, exec, async',
+    text: 'as for any filesystem. sync: every write is followed by an fsync',
+  },
+  { words: 'lockfile=PATH', text: 'is there for as long as the image is in use; must not be there before' },
+  { words: 'oom_score_adj=N', text: 'of the server, -1000 to 1000' },
+  {
+    words: 'subtype=NAME, fsname=NAME',
+    text: "what mount tables show: fuse.NAME (ext4d), and the source (the image's path)",
+  },
+  { words: 'abort', text: 'act as if the journal had been aborted: for tests' },
+];
+
+/** "offset" of "offset=BYTES". */
+export const wordsOf = ({ words }: MountOptionText): string[] => words.split(', ').map((word) => word.split('=')[0]);
