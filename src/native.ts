@@ -7,6 +7,7 @@
 import { createRequire } from 'node:module';
 import { useNativeCrc32c } from './codec/crc.js';
 import { Errno, type ErrnoName, FsError } from './errors.js';
+import { addonPaths } from './native-paths.js';
 
 /** Number of work that runs off the JavaScript thread; its result comes through {@link whenJobDone}. */
 export type JobId = number;
@@ -93,20 +94,35 @@ export interface Native {
 let loaded: Native | null | undefined;
 let failure = '';
 
-/** The addon, or null where it has not been built: images can then be opened in memory, but nothing can be mounted. */
+/** The addon, or null where none loads: images can then be opened in memory, but nothing can be mounted. */
 export function loadNative(): Native | null {
   if (loaded === undefined) {
-    try {
-      loaded = createRequire(import.meta.url)('../../native/build/Release/ext4d.node') as Native;
+    loaded = null;
+    failure = 'it has not been built';
+    for (const path of addonPaths()) {
+      try {
+        loaded = createRequire(import.meta.url)(path) as Native;
+        break;
+      } catch (error) {
+        failure = error instanceof Error ? error.message.split('\n')[0] : String(error);
+      }
+    }
+    if (loaded !== null) {
       useNativeCrc32c(loaded.crc32c);
       loaded.onJobsDone(deliverJobs);
-    } catch (error) {
-      failure = error instanceof Error ? error.message.split('\n')[0] : String(error);
-      loaded = null;
     }
   }
   return loaded;
 }
+
+/** {@link loadNative} once more, after it has been built. */
+export function reloadNative(): Native | null {
+  if (loaded === null) loaded = undefined;
+  return loadNative();
+}
+
+/** Why it did not load. */
+export const nativeFailure = () => failure;
 
 /** The addon; throws an Error that says how to build it. */
 export function requireNative(): Native {

@@ -1,13 +1,15 @@
 /** What the commands that look into an image share: arguments, opening it, and which exit code an error means. */
 import type { BlockDevice } from '../block/device.js';
 import { FileDevice } from '../block/file-device.js';
+import type { Partition } from '../block/partition-table.js';
 import { CorruptionError, FsError, UnsupportedError } from '../errors.js';
 import { type OptionSpec, parseArguments, UsageError } from './args.js';
 import { attachJournal } from './attach-journal.js';
 import { CommandError } from './command-error.js';
 import { COMMAND_TEXTS, usageOf } from './command-texts.js';
 import { ImageExit } from './exit-codes.js';
-import { findPartition, type Part } from './partitions.js';
+import { checkNative } from './mount-checks.js';
+import { findPartition, type Part, partitionsOf } from './partitions.js';
 import { explain } from './report.js';
 
 /** What every image command takes: the image, where in it, and where its journal is if that is on another device. */
@@ -48,14 +50,24 @@ export function parseImageArguments<Command extends ImageCommand>(
  */
 export type ImageAccess = 'write' | 'read' | 'look';
 
+interface ImageUse {
+  readonly access: ImageAccess;
+  readonly json: boolean;
+  /** What to do instead with an image that is a whole disk, while no partition of it is named; returns the exit code. */
+  readonly disk?: (partitions: readonly Partition[]) => number;
+}
+
 /** Opens the image, runs `use`, and turns the errors of an image into a line on stderr and an exit code. */
 export function withImage(
   { image, part, journals }: ImageSource,
-  options: { readonly access: ImageAccess; readonly json: boolean },
+  options: ImageUse,
   use: (device: BlockDevice) => number,
 ): number {
   let device: BlockDevice | null = null;
   try {
+    checkNative();
+    const partitions = options.disk === undefined || part !== undefined ? [] : partitionsOf(image);
+    if (options.disk !== undefined && partitions.length > 0) return options.disk(partitions);
     device = openImage(image, options.access, part === undefined ? undefined : findPartition(image, part));
     device = attachJournal(device, journals, options.access !== 'write');
     return use(device);

@@ -6,19 +6,15 @@ import { looksLikeExt4 } from '../ext4/open.js';
 import { ImageExit } from './exit-codes.js';
 import { count, parseImageArguments, print, withImage } from './image-command.js';
 import { type ImageFacts, imageFacts, SUPPORT_TEXT } from './image-facts.js';
-import { findPartition, partitionName, partitionsOf } from './partitions.js';
+import { findPartition, partitionName } from './partitions.js';
 
 /** Exit code: 0, 4 not a readable ext4 superblock, 8 operational error, 16 usage. */
 export function runInfo(args: readonly string[]): number {
   const parsed = parseImageArguments('info', args);
   if (parsed === null) return ImageExit.USAGE;
   const { image, part, flags } = parsed;
-  const partitions = part === undefined ? partitionsOf(image) : [];
-  if (partitions.length > 0) {
-    tellPartitions(image, partitions, flags.json);
-    return ImageExit.OK;
-  }
-  return withImage(parsed, { access: 'look', json: flags.json }, (device) => {
+  const disk = (partitions: readonly Partition[]) => tellPartitions(image, partitions, flags.json);
+  return withImage(parsed, { access: 'look', json: flags.json, disk }, (device) => {
     const facts = imageFacts(image, device);
     if (flags.json) print(JSON.stringify(facts));
     else printFacts(facts, part === undefined ? null : { part, ...findPartition(image, part) });
@@ -39,11 +35,11 @@ export function humanBytes(bytes: number): string {
   return `${(Math.floor(n * 10 ** digits) / 10 ** digits).toFixed(digits)} ${units[unit]}`;
 }
 
-function tellPartitions(image: string, partitions: readonly Partition[], json: boolean): void {
+function tellPartitions(image: string, partitions: readonly Partition[], json: boolean): number {
   const found = partitions.map((partition) => ({ ...partition, ext4: holdsExt4(image, partition) }));
   if (json) {
     print(JSON.stringify({ image, partitions: found }));
-    return;
+    return ImageExit.OK;
   }
   print(`${image}: a disk with ${count(partitions.length, 'partition')}\n`);
   for (const partition of found) {
@@ -55,6 +51,7 @@ function tellPartitions(image: string, partitions: readonly Partition[], json: b
   }
   const { number } = found.find(({ ext4 }) => ext4) ?? found[0];
   print(`\nnext: ext4d info --part ${number} ${image}\n      ext4d mount -o part=${number} ${image} MOUNTPOINT`);
+  return ImageExit.OK;
 }
 
 function holdsExt4(image: string, { startBytes, sizeBytes }: Partition): boolean {

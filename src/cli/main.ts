@@ -1,7 +1,7 @@
 /** The command line. Each command is loaded only when it is asked for. */
-import { readFileSync } from 'node:fs';
 import { helpOf, isCommand, overview } from './command-texts.js';
 import { type CommandName, CrashtestExit, ImageExit, MountExit } from './exit-codes.js';
+import { version } from './version.js';
 
 type Run = (args: readonly string[]) => number | Promise<number>;
 
@@ -15,12 +15,6 @@ const COMMANDS: Record<CommandName, () => Promise<Run>> = {
   crashtest: async () => (await import('./crashtest.js')).runCrashtest,
   demo: async () => (await import('./demo.js')).runDemo,
 };
-
-function version(): string {
-  // Seen from build/src/cli.
-  const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'));
-  return `ext4d ${version}\n`;
-}
 
 /** Runs one command line; the process ends with the command's exit code. */
 export async function main(args: readonly string[]): Promise<void> {

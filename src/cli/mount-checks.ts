@@ -1,7 +1,9 @@
 /** What can be told to be wrong before anything is opened. The mount itself checks again what may change meanwhile. */
+import { spawnSync } from 'node:child_process';
 import { accessSync, constants, readdirSync, readFileSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { loadNative } from '../native.js';
+import { loadNative, nativeFailure, reloadNative } from '../native.js';
+import { addonBuild } from '../native-paths.js';
 import { CommandError } from './command-error.js';
 import { MountExit } from './exit-codes.js';
 import { mountAt, readMountinfo } from './mountinfo.js';
@@ -113,10 +115,17 @@ export function checkFuse(): void {
   }
 }
 
-/** Throws if the addon has not been built, or does not load here. */
+/** Builds the addon if none loads here. Throws if that cannot be done. */
 export function checkNative(): void {
-  if (loadNative() === null) {
-    throw new CommandError('the native addon is not built: run npm start or npm run build once', MountExit.SYSTEM);
+  if (loadNative() !== null) return;
+  const { script, directory } = addonBuild();
+  process.stderr.write(`ext4d: building the native addon, once (${nativeFailure()})\n`);
+  // Only its owner may write to a place that code is loaded from.
+  const umask = process.umask(0o022);
+  const { status } = spawnSync(process.execPath, [script, '--into', directory], { stdio: ['ignore', 2, 2] });
+  process.umask(umask);
+  if (status !== 0 || reloadNative() === null) {
+    throw new CommandError(`there is no native addon for this machine: ${nativeFailure()}`, MountExit.SYSTEM);
   }
 }
 

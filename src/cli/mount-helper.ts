@@ -8,10 +8,11 @@ import { mountInBackground } from './mount.js';
 import { checkTargets } from './mount-checks.js';
 import { parseMountOptions, splitWords } from './mount-options.js';
 import { report } from './report.js';
+import { version } from './version.js';
 
 const NAME = 'mount.fuse.ext4d';
 const USAGE = `usage: ${NAME} IMAGE|DEVICE DIR [-sfnvrw] [-o OPTIONS] [-t TYPE]`;
-const OPTIONS = {
+export const HELPER_OPTIONS = {
   sloppy: { type: 'boolean', short: 's' },
   fake: { type: 'boolean', short: 'f' },
   'no-mtab': { type: 'boolean', short: 'n' },
@@ -22,6 +23,7 @@ const OPTIONS = {
   types: { type: 'string', short: 't' },
   namespace: { type: 'string', short: 'N' },
   help: { type: 'boolean', short: 'h' },
+  version: { type: 'boolean', short: 'V' },
 } as const;
 
 export async function main(args: readonly string[]): Promise<void> {
@@ -30,11 +32,15 @@ export async function main(args: readonly string[]): Promise<void> {
 
 async function runHelper(args: readonly string[]): Promise<number> {
   if (args.includes('--help') || args.includes('-h')) {
-    process.stdout.write(`${USAGE}\n`);
+    process.stdout.write(`${USAGE}\nWhat mount -t fuse.ext4d runs; the options: ext4d help mount\n`);
+    return MountExit.OK;
+  }
+  if (args.includes('--version') || args.includes('-V')) {
+    process.stdout.write(version());
     return MountExit.OK;
   }
   try {
-    const { flags, values, positionals } = parseArguments(args, OPTIONS, ['IMAGE', 'DIR']);
+    const { flags, values, positionals } = parseArguments(args, HELPER_OPTIONS, ['IMAGE', 'DIR']);
     if (values.namespace.length > 0)
       throw new UsageError('-N is not supported: enter the namespace first, with nsenter');
     const [image, directory] = positionals;
