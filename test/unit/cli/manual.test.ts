@@ -103,6 +103,27 @@ describe('the manual', function () {
     assert.deepEqual(exitTables(helper, 'mount').get('mount'), EXIT_CODES['mount.fuse.ext4d']);
   });
 
+  it('and so has the README', () => {
+    const rows = readFileSync(join(ROOT, 'README.md'), 'utf8').matchAll(/^\| (`[^|]+`) +\| (0[^|]*)\|$/gm);
+    const told = new Map<string, number[]>();
+    for (const [, commands, codes] of rows)
+      for (const [, name] of commands.matchAll(/`([^`]+)`/g))
+        told.set(
+          name,
+          [...codes.matchAll(/(?:^|, )(\d+)/g)].map(([, code]) => Number(code)),
+        );
+    for (const [name, codes] of Object.entries(EXIT_CODES)) {
+      // The demonstration is what "npm start" shows.
+      if (name === 'demo') continue;
+      const page = name === 'umount' ? EXIT_CODES.mount : codes;
+      assert.deepEqual(
+        told.get(name),
+        page.map(({ code }) => code),
+        name,
+      );
+    }
+  });
+
   it('has the options of the mount helper', () => {
     assert.deepEqual(tagged(helper, 'Fl').sort(), flagsOf(HELPER_OPTIONS).sort());
   });
