@@ -36,7 +36,10 @@ export class FileDevice implements BlockDevice {
     const whole = native.sizeOf(fd);
     if (whole < 0) throw errorOf(whole, `size of ${path}`);
     if (this.baseOffset > whole)
-      throw new FsError('EINVAL', `offset ${this.baseOffset} is past the end of ${path}, which has ${whole} bytes`);
+      throw new FsError(
+        'EINVAL',
+        `offset ${this.baseOffset} is past the end of ${path}, which has ${whole} bytes: give a smaller one`,
+      );
     this.sizeBytes = Math.min(whole - this.baseOffset, options.sizeLimitBytes ?? Number.POSITIVE_INFINITY);
   }
 

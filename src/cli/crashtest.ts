@@ -267,7 +267,8 @@ function makeImage({ sizeMiB, mkfs }: Settings, path: string): Uint8Array {
   const owner = [`root_owner=${process.getuid?.() ?? 0}:${process.getgid?.() ?? 0}`, ...extended].join(',');
   const type = others.includes('-t') ? [] : ['-t', 'ext4'];
   const made = spawnSync('mke2fs', ['-q', '-F', ...type, '-E', owner, ...others, path], { env, encoding: 'utf8' });
-  if (made.status !== 0) throw new CommandError(`mke2fs: ${made.stderr.trim()}`, Exit.OPERATIONAL);
+  if (made.status !== 0)
+    throw new CommandError(`mke2fs: ${made.stderr.trim()}: change --mkfs or --size`, Exit.OPERATIONAL);
   const bytes = new Uint8Array(readFileSync(path));
   rmSync(path);
   return bytes;

@@ -38,7 +38,9 @@ export function parseImageArguments<Command extends ImageCommand>(
     return { image: positionals[0], part: given.part.at(-1), journals: given.journal, flags };
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
-    process.stderr.write(`ext4d ${command}: ${error.message}\nusage: ${usageOf(command)}\n`);
+    process.stderr.write(
+      `ext4d ${command}: ${error.message}\nusage: ${usageOf(command)}; see: ext4d help ${command}\n`,
+    );
     return null;
   }
 }

@@ -42,7 +42,7 @@ export async function runMount(args: readonly string[]): Promise<number> {
   } catch (error) {
     const code = report(NAME, error, image);
     if (error instanceof UsageError && !(error instanceof OptionError))
-      process.stderr.write(`usage: ${usageOf('mount')}\n`);
+      process.stderr.write(`usage: ${usageOf('mount')}; see: ext4d help mount\n`);
     return code;
   }
 }

@@ -33,7 +33,16 @@ const failure = (line: string): Failure => ({ line, exitCode: MountExit.FAILURE 
 function adviceOnCorruption(error: CorruptionError, image: string): string {
   if (/not an ext4 filesystem/.test(error.finding)) return `; ${adviceOnNoFilesystem(image)}`;
   if (/truncated/.test(error.finding)) return '; copy it again, or shrink it: resize2fs';
-  return `; nothing was changed; repair: e2fsck -f ${image}`;
+  switch (error.structure) {
+    case 'partition table':
+      return '; nothing was changed; say where the filesystem is with -o offset=BYTES, or repair the table: gdisk';
+    case 'overlay file':
+      return '; nothing was changed; name another file, or remove this one';
+    case 'external journal':
+      return '; nothing was changed; name the device that tune2fs or mke2fs was told: -o journal_path=, --journal';
+    default:
+      return `; nothing was changed; repair: e2fsck -f ${image}`;
+  }
 }
 
 function explainErrno(code: string, message: string, path: string): Failure {
@@ -59,7 +68,7 @@ function explainErrno(code: string, message: string, path: string): Failure {
     case 'EIO':
       return failure(`${path}: cannot be read or written: ${message}; the kernel's log (dmesg) may tell why`);
     default:
-      return failure(`${path}: ${message}`);
+      return failure(`${path}: ${message.replace(/^EINVAL: /, '')}`);
   }
 }
 

@@ -28,7 +28,7 @@ export async function runUmount(args: readonly string[]): Promise<number> {
     return MountExit.OK;
   } catch (error) {
     const code = report('ext4d umount', error, args.at(-1));
-    if (error instanceof UsageError) process.stderr.write(`usage: ${usageOf('umount')}\n`);
+    if (error instanceof UsageError) process.stderr.write(`usage: ${usageOf('umount')}; see: ext4d help umount\n`);
     return code;
   }
 }

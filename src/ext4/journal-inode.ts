@@ -20,7 +20,8 @@ const FEW_BYTES = 1 << 16;
 
 /** The filesystem block of each log block. Throws CorruptionError for holes, duplicates, blocks out of range or of metadata. */
 export function readJournalMap(device: BlockDevice, geometry: Geometry): Float64Array {
-  if ((geometry.compat & COMPAT.has_journal) === 0) throw new UnsupportedError('the image has no journal');
+  if ((geometry.compat & COMPAT.has_journal) === 0)
+    throw new UnsupportedError('the image has no journal; tune2fs -j would make one');
   const { journalInum, blockSize, blocksCount } = geometry;
   if (journalInum === 0) return readExternalJournalMap(device, geometry);
   const bad = (finding: string) => new CorruptionError('journal inode', `inode ${journalInum}`, finding);
