@@ -8,6 +8,7 @@ import { FsError } from '../errors.js';
 import { withBackupSuperblock } from '../ext4/backup-superblock.js';
 import { SUPERBLOCK_OFFSET } from '../ext4/format/superblock.js';
 import { attachJournal } from './attach-journal.js';
+import { CommandError } from './command-error.js';
 import type { MountOptions } from './mount-options.js';
 import { findPartition, type Part } from './partitions.js';
 

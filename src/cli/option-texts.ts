@@ -12,6 +12,7 @@ export const OPTION_TEXTS: readonly MountOptionText[] = [
     text: 'read-only: a dirty log is replayed in memory, the image is not touched. Without rw, what can only be read is mounted read-only, with a warning; with it that is an error',
   },
   { words: 'norecovery, noload', text: 'do not replay; a dirty log then needs ro' },
+  { words: 'sb=BLOCK', text: 'read by a copy of the superblock, at BLOCK of 1 KiB; nothing is written' },
   { words: 'commit=SECONDS', text: 'most time that a change waits for its commit (5)' },
   {
     words: 'data=MODE',
@@ -39,10 +40,11 @@ export const OPTION_TEXTS: readonly MountOptionText[] = [
   { words: 'acl, noacl', text: 'POSIX ACLs are enforced and inherited, or not (acl)' },
   { words: 'user_xattr, nouser_xattr', text: 'user.* attributes exist, or not (user_xattr)' },
   {
-    words: 'noatime, relatime, strictatime, atime, norelatime, nostrictatime',
+    words: 'noatime, nodiratime, relatime, strictatime, atime, norelatime, nostrictatime',
     text: 'as for any filesystem (relatime)',
   },
   { words: 'allow_other', text: 'not only who mounts may enter. Not root: needs user_allow_other in /etc/fuse.conf' },
+  { words: 'allow_root', text: 'besides who mounts, root may enter. Same condition' },
   { words: 'default_permissions', text: 'root: the same as allow_other. Otherwise permissions are checked anyway' },
   { words: 'kernel', text: 'the same as allow_other,suid,dev' },
   {
@@ -65,11 +67,13 @@ export const OPTION_TEXTS: readonly MountOptionText[] = [
   },
   { words: 'dirsync', text: 'a change of a name is durable when it is answered' },
   { words: 'max_dir_size_kb=N', text: 'a directory does not grow beyond that (0: no limit)' },
+  { words: 'nouid32', text: 'owners have 16 bits' },
   { words: 'minixdf, bsddf', text: 'df counts metadata as used space, or not (bsddf)' },
   {
     words: 'nosuid, nodev, noexec, sync, suid, dev, exec, async',
     text: 'as for any filesystem. sync: every write is followed by an fsync',
   },
+  { words: 'auto_unmount', text: 'the mount goes away by itself when its server was killed' },
   { words: 'lockfile=PATH', text: 'is there for as long as the image is in use; must not be there before' },
   { words: 'oom_score_adj=N', text: 'of the server, -1000 to 1000' },
   {

@@ -35,6 +35,15 @@ function tagged(text: string, macro: 'Fl' | 'Cm'): string[] {
     .map((alternative) => alternative.split(' ')[1]);
 }
 
+/** The same words in any order; what is missing and what is too much is named, with what to do. */
+function sameWords(told: readonly string[], known: Iterable<string>, what: string): void {
+  const wanted = new Set(known);
+  const missing = [...wanted].filter((word) => !told.includes(word));
+  const extra = told.filter((word) => !wanted.has(word));
+  assert.deepEqual({ missing, extra }, { missing: [], extra: [] }, `${what}: lacks ${missing}; has in vain ${extra}`);
+  assert.equal(new Set(told).size, told.length, `${what}: something is told twice`);
+}
+
 function flagsOf(options: Readonly<Record<string, { short?: string; text?: string | null }>>): string[] {
   return Object.entries(options)
     .filter(([, { text }]) => text !== null)
@@ -73,7 +82,7 @@ describe('the manual', function () {
       assert.match(synopsis, new RegExp(`^\\.Cm ${name}$`, 'm'));
       const looksIntoImages = Object.hasOwn(options, 'json');
       const told = [...tagged(section(page, `.Ss ${name}`), 'Fl'), ...(looksIntoImages ? shared : [])];
-      assert.deepEqual(told.sort(), flagsOf(options).sort(), name);
+      sameWords(told, flagsOf(options), `.Ss ${name} of man/ext4d.8`);
     }
     const sections = [...section(page, '.Sh COMMANDS').matchAll(/^\.Ss (\w+)$/gm)].map(([, name]) => name);
     assert.deepEqual(sections.sort(), [...Object.keys(COMMAND_TEXTS), 'help'].sort());
@@ -82,14 +91,14 @@ describe('the manual', function () {
   it('has every mount option that does something, is ignored, or is refused with the reason', () => {
     const options = section(page, '.Sh MOUNT OPTIONS');
     const honoured = options.slice(0, options.indexOf('.Ss '));
-    assert.deepEqual(tagged(honoured, 'Cm').sort(), [...HONOURED].sort());
+    sameWords(tagged(honoured, 'Cm'), HONOURED, 'MOUNT OPTIONS of man/ext4d.8');
     const ignored = section(page, '.Ss Accepted without an effect');
     const words = [...ignored.matchAll(/^\.Cm (\S+) [,.]$/gm)].map(([, word]) => word.replace('\\&', ''));
-    assert.deepEqual(words.sort(), [...IGNORED].sort());
+    sameWords(words, IGNORED, 'ignored options of man/ext4d.8 (npm run manual)');
     const refused = section(page, '.Ss Refused');
-    assert.deepEqual(tagged(refused, 'Cm').sort(), Object.keys(REFUSED).sort());
+    sameWords(tagged(refused, 'Cm'), Object.keys(REFUSED), 'refused options of man/ext4d.8 (npm run manual)');
     for (const reason of Object.values(REFUSED))
-      assert.ok(refused.includes(`\n${reason[0].toUpperCase()}${reason.slice(1)}.\n`), reason);
+      assert.ok(refused.includes(`\n${reason[0].toUpperCase()}${reason.slice(1)}.\n`), `${reason} (npm run manual)`);
   });
 
   it('has the exit codes of every command', () => {
@@ -125,7 +134,7 @@ describe('the manual', function () {
   });
 
   it('has the options of the mount helper', () => {
-    assert.deepEqual(tagged(helper, 'Fl').sort(), flagsOf(HELPER_OPTIONS).sort());
+    sameWords(tagged(helper, 'Fl'), flagsOf(HELPER_OPTIONS), 'man/mount.fuse.ext4d.8');
   });
 
   it('shows fstab lines whose options are taken', () => {
