@@ -106,8 +106,11 @@ describe('bad input to ext4d mount', function () {
     {
       title: 'an unsupported feature, by its name',
       exit: 32,
-      line: /casefold/,
-      make: (image) => makeImageFile(image, 16, ['-O', 'casefold']),
+      line: /not supported: dirdata/,
+      make: (image) => {
+        makeImageFile(image, 16);
+        run('debugfs', ['-w', '-R', 'feature dirdata', image]);
+      },
     },
     {
       title: 'a journal inode that is not one',
