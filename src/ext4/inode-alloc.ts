@@ -9,7 +9,9 @@ import {
   EXT4_FL_INHERITED,
   EXT4_NOATIME_FL,
   EXT4_NODUMP_FL,
+  EXT4_PROJINHERIT_FL,
   EXT4_TOPDIR_FL,
+  INODE,
   S_IFDIR,
   S_IFMT,
   S_IFREG,
@@ -41,7 +43,7 @@ function stateOf(vol: Volume): AllocationState {
 
 /**
  * A new inode near `parent`, complete but for its links and contents: owner, times, generation, inherited flags, and the
- * root of an extent tree for files and directories. Its link count is 1. Throws FsError ENOSPC.
+ * root of an extent tree for files and directories. Its link count is 1. Throws FsError ENOSPC, EDQUOT.
  */
 export function allocateInode(
   handle: Handle,
@@ -153,12 +155,14 @@ function fillIn(
     inode.set('i_extra_isize', 32);
   }
   inode.setFlags(inheritedFlags(parent.flags, type));
+  if (parent.hasFlag(EXT4_PROJINHERIT_FL) && inode.fits(INODE.i_projid)) inode.set('i_projid', parent.projectId);
   const now = vol.env.now();
   inode.setAtime(now);
   inode.setMtime(now);
   inode.setCtime(now);
   inode.setCrtime(now);
   if (type === S_IFREG || type === S_IFDIR) initBlockMap(inode);
+  vol.quotas?.addInodes(handle, inode, 1);
   return inode;
 }
 
@@ -188,6 +192,7 @@ export function freeInode(handle: Handle, vol: Volume, inode: WritableInode): vo
   const writable = desc.edit(handle);
   writable.setFreeInodes(desc.freeInodes + 1);
   if (isDirectory) writable.setUsedDirs(desc.usedDirs - 1);
+  vol.quotas?.addInodes(handle, inode, -1);
   // ext4_clear_inode and the zeroed mode: the record says that it is free.
   inode.setMode(0);
   inode.setLinksCount(0);

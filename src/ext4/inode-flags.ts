@@ -10,6 +10,7 @@ import {
   EXT4_IMMUTABLE_FL,
   EXT4_JOURNAL_DATA_FL,
   EXT4_PROJINHERIT_FL,
+  INODE,
   S_IFDIR,
   S_IFMT,
   S_IFREG,
@@ -84,14 +85,16 @@ export function getProject(vol: Volume, ino: Ino): number {
   return hasProjects(vol) ? Inode.get(vol, ino).projectId : 0;
 }
 
-/** Throws FsError EOPNOTSUPP without the project feature, unless it is 0. */
+/** Throws FsError EOPNOTSUPP without the project feature, unless it is 0; EDQUOT, EOVERFLOW. */
 export function setProject(vol: Volume, ino: Ino, projectId: number, caller: Caller): void {
   const inode = Inode.get(vol, ino);
   mayChange(inode, caller);
   if (projectId === getProject(vol, ino)) return;
   if (!hasProjects(vol)) throw new FsError('EOPNOTSUPP', 'the filesystem has no project feature');
   if (caller.uid !== 0) throw new FsError('EINVAL', 'only root may change the project');
+  if (!inode.fits(INODE.i_projid)) throw new FsError('EOVERFLOW', `inode ${ino} has no room for a project`);
   vol.journal.run(1, (handle) => {
+    vol.quotas?.transfer(handle, inode, { project: projectId });
     const writable = inode.edit(handle);
     writable.set('i_projid', projectId);
     writable.setCtime(vol.env.now());

@@ -319,7 +319,7 @@ export class Inode {
     if (writable.slots === null) writable.slots = new Uint8Array(this.vol.geometry.inodesPerBlock);
     writable.slots[(this.base / this.vol.geometry.inodeSize) | 0] |= SLOT_VERIFIED | SLOT_CHANGED;
     this.vol.noteChanged(this.ino, handle.transaction.tid);
-    return new WritableInode(this.vol, this.ino, writable, this.base);
+    return new WritableInode(this.vol, this.ino, writable, this.base, handle);
   }
 
   private time(field: Field, extraField: Field): Timestamp {
@@ -334,6 +334,12 @@ export class Inode {
 
 export class WritableInode extends Inode {
   declare readonly block: WritableBlock;
+  private readonly handle: Handle;
+
+  constructor(vol: Volume, ino: Ino, block: WritableBlock, base: number, handle: Handle) {
+    super(vol, ino, block, base);
+    this.handle = handle;
+  }
 
   set(
     field: keyof typeof INODE &
@@ -397,9 +403,11 @@ export class WritableInode extends Inode {
     INODE.i_blocks_lo.set(view, this.base, units >>> 0);
     INODE.i_blocks_high.set(view, this.base, Math.floor(units / 0x1_0000_0000));
   }
-  /** Counts blocks added to or taken from this inode (dquot_alloc_block and friends). */
+  /** Counts blocks added to or taken from this inode, for its owners too (dquot_alloc_block_nofail, dquot_free_block). */
   addBlocks(blocks: number): void {
-    this.setSectors(Math.max(0, this.sectors + blocks * (this.vol.geometry.blockSize / 512)));
+    const before = this.sectors;
+    this.setSectors(Math.max(0, before + blocks * (this.vol.geometry.blockSize / 512)));
+    this.vol.quotas?.addSpace(this.handle, this, (this.sectors - before) * 512);
   }
   setAtime(time: Timestamp): void {
     this.setTime(INODE.i_atime, INODE.i_atime_extra, time);

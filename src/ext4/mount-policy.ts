@@ -22,6 +22,10 @@ export interface MountPolicy {
   readonly ids16: boolean;
   /** max_dir_size_kb: a directory does not grow beyond this. */
   readonly maxDirectoryBytes: number;
+  /** usrquota, grpquota, prjquota: the limits in the quota files hold. What is used is counted in any case. */
+  readonly userLimits: boolean;
+  readonly groupLimits: boolean;
+  readonly projectLimits: boolean;
 }
 
 /** The policy of a mount: what it asks for, or what the superblock says. */
@@ -37,5 +41,8 @@ export function policyOf(geometry: Geometry, asked: Partial<MountPolicy> = {}): 
     resgid: asked.resgid ?? defaultResgid,
     ids16: asked.ids16 ?? (defaultMountOpts & EXT4_DEFM_UID16) !== 0,
     maxDirectoryBytes: asked.maxDirectoryBytes ?? Number.POSITIVE_INFINITY,
+    userLimits: asked.userLimits ?? false,
+    groupLimits: asked.groupLimits ?? false,
+    projectLimits: asked.projectLimits ?? false,
   };
 }

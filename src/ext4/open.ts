@@ -27,6 +27,7 @@ import { readJournalMap } from './journal-inode.js';
 import { type MountPolicy, policyOf } from './mount-policy.js';
 import { MultiMountProtection } from './multi-mount.js';
 import { type OrphanReport, processOrphans } from './orphan.js';
+import { Quotas } from './quota/quotas.js';
 import { type LogReport, recoverLog } from './recover.js';
 import { stampSuperblock, superblockIsWhole } from './superblock-io.js';
 import { mendSuperblock } from './torn-superblock.js';
@@ -167,8 +168,11 @@ function openClaimed(
   }
   const volume = buildVolume(target, geometry, readOnly, blockMap, multiMount, options);
   // Before anything changes: they are kept up to date from here on.
-  if (!readOnly) totals(volume);
-  if (!readOnly && !options.noRecovery) report.orphans = processOrphans(volume, options.progress);
+  if (!readOnly) {
+    totals(volume);
+    openQuotas(volume, report);
+  }
+  if (!volume.readOnly && !options.noRecovery) report.orphans = processOrphans(volume, options.progress);
   multiMount?.keepAlive((error) =>
     volume.journal.abort(error instanceof FsError ? error : new FsError('EIO', error.message)),
   );
@@ -225,6 +229,20 @@ function buildVolume(
     onError: options.onCorruption ?? (() => {}),
   });
   return volume;
+}
+
+/** Where the quota files cannot be kept right nothing is written. */
+function openQuotas(volume: Volume, report: OpenReport): void {
+  if (volume.geometry.quotaInums.size === 0) return;
+  try {
+    volume.quotas = new Quotas(volume);
+    volume.journal.extraCredits = volume.quotas.credits;
+  } catch (error) {
+    if (!(error instanceof CorruptionError)) throw error;
+    report.readOnlyReasons.push(`${error.message}: run e2fsck`);
+    volume.readOnly = true;
+    volume.journal.disable();
+  }
 }
 
 function openStore(

@@ -26,7 +26,7 @@ export type AtimePolicy = 'noatime' | 'nodiratime' | 'relatime' | 'strictatime';
 
 /**
  * ctime becomes now unless it is given. Throws FsError EPERM for an immutable inode, and for an append-only one unless
- * its times become now (may_setattr).
+ * its times become now (may_setattr); EDQUOT.
  */
 export function setattr(vol: Volume, ino: Ino, changes: AttributeChanges): void {
   const { mode, uid, gid, atime, mtime, ctime } = changes;
@@ -44,6 +44,7 @@ export function setattr(vol: Volume, ino: Ino, changes: AttributeChanges): void 
       throw new FsError('EPERM', `inode ${ino} may not be changed`);
     const now = vol.env.now();
     const at = (time: Timestamp | 'now') => (time === 'now' ? now : time);
+    vol.quotas?.transfer(handle, inode, { user: uid, group: gid });
     const writable = inode.edit(handle);
     if (mode !== undefined) writable.setMode((inode.mode & S_IFMT) | (mode & 0o7777));
     if (uid !== undefined) writable.setUid(uid);

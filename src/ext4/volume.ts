@@ -20,6 +20,8 @@ import {
 } from './format/superblock.js';
 import { type MountPolicy, policyOf } from './mount-policy.js';
 import type { MultiMountProtection } from './multi-mount.js';
+import type { QuotaType } from './quota/quota-file.js';
+import type { Quotas } from './quota/quotas.js';
 
 /** Wall-clock time split as inodes store it. */
 export interface Timestamp {
@@ -79,6 +81,8 @@ export class Geometry {
   /** mmp: where its block is, and how often it changes at least. */
   readonly mmpBlock: number;
   readonly mmpUpdateSeconds: number;
+  /** The hidden files of the quota feature. */
+  readonly quotaInums: ReadonlyMap<QuotaType, number>;
   /** sparse_super2: the groups with copies besides the first. */
   private readonly backupGroups: readonly number[];
   /** meta_bg: from this block of descriptors on each lies in the groups that it describes. */
@@ -179,6 +183,7 @@ export class Geometry {
     this.encoding = get(SUPERBLOCK.s_encoding);
     this.strictEncoding = (get(SUPERBLOCK.s_encoding_flags) & EXT4_ENC_STRICT_MODE_FL) !== 0;
     this.orphanFileInum = (this.compat & COMPAT.orphan_file) !== 0 ? get(SUPERBLOCK.s_orphan_file_inum) : 0;
+    this.quotaInums = quotaInums(this, get);
     this.backupGroups = [SUPERBLOCK.s_backup_bg0, SUPERBLOCK.s_backup_bg1].map(get).filter((group) => group > 0);
     this.firstMetaBg = get(SUPERBLOCK.s_first_meta_bg);
     this.mmpBlock = get(SUPERBLOCK.s_mmp_block);
@@ -242,6 +247,19 @@ export class Geometry {
   }
 }
 
+function quotaInums(
+  { roCompat }: Geometry,
+  get: (field: { get(v: ReadView, b: number): number }) => number,
+): Map<QuotaType, number> {
+  const inums = new Map<QuotaType, number>();
+  if ((roCompat & RO_COMPAT.quota) === 0) return inums;
+  inums.set('user', get(SUPERBLOCK.s_usr_quota_inum));
+  inums.set('group', get(SUPERBLOCK.s_grp_quota_inum));
+  if ((roCompat & RO_COMPAT.project) !== 0) inums.set('project', get(SUPERBLOCK.s_prj_quota_inum));
+  for (const [type, ino] of inums) if (ino === 0) inums.delete(type);
+  return inums;
+}
+
 const superblockKinds = new WeakMap<Geometry, BlockKind>();
 
 /** The superblock's checksum is sealed at commit like any other block's. */
@@ -274,6 +292,8 @@ export class Volume {
   readonly multiMount: MultiMountProtection | null;
   /** The blocks of the log, where no file may have any. */
   readonly log: BlockRuns;
+  /** Where the quota feature counts; null without it, and where nothing is written. */
+  quotas: Quotas | null = null;
   /** The last transaction that changed an inode: what an fsync of it waits for (i_sync_tid). */
   private readonly changedIn = new Map<number, Tid>();
   private readonly onError: (error: CorruptionError) => void;

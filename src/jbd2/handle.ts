@@ -115,12 +115,13 @@ export class Handle {
   }
 
   /**
-   * Makes room for `credits` more blocks: in this transaction if it can hold them, otherwise by ending this handle's
+   * Makes room for `wanted` more blocks, and those that every handle may need besides: in this transaction if it can hold them, otherwise by ending this handle's
    * part here and continuing in a new transaction (ext4_journal_ensure_credits). Returns true if it restarted: what was
    * done so far is then a separate atomic step, so on-disk state must be consistent (or on the orphan list) at the call,
    * and every block needs getWriteAccess again.
    */
-  ensureCredits(credits: number): boolean {
+  ensureCredits(wanted: number): boolean {
+    const credits = wanted + this.journal.extraCredits;
     if (this.credits >= credits) return false;
     if (this.journal.canExtend(this, credits - this.credits)) {
       this.credits = credits;

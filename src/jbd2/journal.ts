@@ -58,6 +58,8 @@ export class Journal {
   private readonly commitIntervalMs: number;
   private readonly checkpointBytes: number;
   readonly maxTransactionBlocks: number;
+  /** Blocks that every handle may change besides those it asks for. */
+  extraCredits = 0;
 
   private handle: Handle | null = null;
   private running: Transaction | null = null;
@@ -94,13 +96,14 @@ export class Journal {
   }
 
   /**
-   * Runs one atomic step. `credits` is the most blocks it may change. The step must be synchronous; if it throws, its
+   * Runs one atomic step. `credits` is the most blocks it may change, {@link extraCredits} aside. The step must be synchronous; if it throws, its
    * changes are undone. Inside another step it joins that one. Throws FsError EROFS after an abort.
    */
   run<T>(credits: number, step: (handle: Handle) => T): T {
     if (this.handle !== null) return step(this.handle);
     if (this.failure !== null) throw new FsError('EROFS', this.failure.message);
-    const handle = new Handle(this, this.cache, this.reserve(credits), Math.min(credits, this.maxTransactionBlocks));
+    const all = Math.min(credits + this.extraCredits, this.maxTransactionBlocks);
+    const handle = new Handle(this, this.cache, this.reserve(all), all);
     this.handle = handle;
     try {
       const result = step(handle);

@@ -1,0 +1,171 @@
+/**
+ * Disk quotas (the quota feature): what users, groups and projects use is counted in hidden files, in the same handle as
+ * the change itself, so that after any crash the counts fit what is there. Limits are enforced where the mount asks for
+ * it. Kernel: fs/quota/dquot.c, ext4_enable_quotas.
+ */
+import { FsError } from '../../errors.js';
+import type { Handle } from '../../jbd2/handle.js';
+import { EXT4_EA_INODE_FL, EXT4_ROOT_INO } from '../format/inode.js';
+import type { Ino, Inode } from '../inode.js';
+import type { Volume } from '../volume.js';
+import { type Grace, QuotaEntry, type Resource, WritableQuotaEntry } from './quota-entry.js';
+import { QuotaFile, type QuotaType } from './quota-file.js';
+import { QuotaTree } from './quota-tree.js';
+
+/** Whom an inode is counted for. */
+export type Owners = Readonly<Record<QuotaType, number>>;
+
+interface Account {
+  readonly type: QuotaType;
+  readonly tree: QuotaTree;
+  readonly enforced: boolean;
+}
+
+/**
+ * Blocks that one handle may change in one quota file: a new entry with its way through the tree (4), its place in the
+ * file (header, inode, two lists, bitmaps, descriptors, extents), and an old one that goes.
+ */
+const CREDITS_PER_FILE = 24;
+
+export class Quotas {
+  private readonly vol: Volume;
+  private readonly accounts: readonly Account[];
+  private readonly exempt: ReadonlySet<Ino>;
+  private caller: { readonly uid: number } | null = { uid: 0 };
+
+  /** Throws CorruptionError for a quota file that is none. */
+  constructor(vol: Volume) {
+    this.vol = vol;
+    const { policy, geometry } = vol;
+    const enforced = { user: policy.userLimits, group: policy.groupLimits, project: policy.projectLimits };
+    this.accounts = [...geometry.quotaInums].map(([type, ino]) => ({
+      type,
+      tree: new QuotaTree(new QuotaFile(vol, type, ino)),
+      enforced: enforced[type],
+    }));
+    this.exempt = new Set([...geometry.quotaInums.values(), geometry.orphanFileInum]);
+  }
+
+  /** What every handle may need besides its own. */
+  get credits(): number {
+    return CREDITS_PER_FILE * this.accounts.length;
+  }
+
+  get enforcesAny(): boolean {
+    return this.accounts.some(({ enforced }) => enforced);
+  }
+
+  /** Who asks for what comes next: limits do not hold for root, who it is at first. Null: the owner of the inode stands in. */
+  actAs(caller: { readonly uid: number } | null): void {
+    this.caller = caller;
+  }
+
+  /** Changes of i_blocks, in bytes. Whether it may grow was asked before: {@link roomFor}. */
+  addSpace(handle: Handle, inode: Inode, bytes: number): void {
+    this.add(handle, inode, 'space', bytes);
+  }
+
+  /** New inodes, and with a negative number freed ones. Throws FsError EDQUOT. */
+  addInodes(handle: Handle, inode: Inode, count: number): void {
+    if (count > 0 && this.isCounted(inode)) this.checkInodes(inode, ownersOf(inode), count);
+    this.add(handle, inode, 'inodes', count);
+  }
+
+  /** How many of `wanted` blocks the inode's owners may have: at least one, or FsError EDQUOT. */
+  roomFor(inode: Inode, wanted: number): number {
+    if (!this.enforcesAny || !this.isCounted(inode) || this.mayExceed(inode)) return wanted;
+    const owners = ownersOf(inode);
+    const { blockSize } = this.vol.geometry;
+    let room = wanted;
+    for (const account of this.accounts) {
+      room = Math.min(room, Math.floor(this.roomOf(account, owners[account.type], 'space') / blockSize));
+      if (room < 1) throw exceeded(account, owners);
+    }
+    return room;
+  }
+
+  /** The inode, and all that it uses, is counted for others from now on. Throws FsError EDQUOT. */
+  transfer(handle: Handle, inode: Inode, to: Partial<Owners>): void {
+    if (!this.isCounted(inode)) return;
+    const from = ownersOf(inode);
+    const bytes = inode.sectors * 512;
+    for (const account of this.accounts) {
+      const id = to[account.type];
+      if (id === undefined || id === from[account.type]) continue;
+      if (account.enforced && !this.mayExceed(inode)) {
+        const room = this.roomOf(account, id, 'space');
+        if ((bytes > 0 && room < bytes) || this.roomOf(account, id, 'inodes') < 1) throw exceeded(account, to);
+      }
+      this.addTo(handle, account, id, 'inodes', 1);
+      this.addTo(handle, account, id, 'space', bytes);
+      this.addTo(handle, account, from[account.type], 'inodes', -1);
+      this.addTo(handle, account, from[account.type], 'space', -bytes);
+    }
+  }
+
+  /** The entry of an id, for looking only; null if it has none. */
+  entryOf(type: QuotaType, id: number): QuotaEntry | null {
+    const account = this.accounts.find((each) => each.type === type);
+    const place = account?.tree.find(id) ?? null;
+    return place === null ? null : new QuotaEntry(place);
+  }
+
+  enforces(type: QuotaType): boolean {
+    return this.accounts.some((account) => account.type === type && account.enforced);
+  }
+
+  /** False for what belongs to the filesystem itself (S_NOQUOTA), and for attribute values, which others pay for. */
+  isCounted(inode: Inode): boolean {
+    const { ino } = inode;
+    if (ino !== EXT4_ROOT_INO && ino < this.vol.geometry.firstInode) return false;
+    return !this.exempt.has(ino) && !inode.hasFlag(EXT4_EA_INODE_FL);
+  }
+
+  private add(handle: Handle, inode: Inode, what: Resource, amount: number): void {
+    if (amount === 0 || !this.isCounted(inode)) return;
+    const owners = ownersOf(inode);
+    for (const account of this.accounts) this.addTo(handle, account, owners[account.type], what, amount);
+  }
+
+  private addTo(handle: Handle, account: Account, id: number, what: Resource, amount: number): void {
+    const { tree } = account;
+    if (amount === 0 || (amount < 0 && tree.find(id) === null)) return;
+    const entry = new WritableQuotaEntry(tree.edit(handle, id));
+    entry.add(what, amount, account.enforced ? this.graceOf(account, what) : null);
+    if (entry.isNeedless) tree.remove(handle, id);
+  }
+
+  private checkInodes(inode: Inode, owners: Owners, count: number): void {
+    if (!this.enforcesAny || this.mayExceed(inode)) return;
+    for (const account of this.accounts) {
+      if (this.roomOf(account, owners[account.type], 'inodes') < count) throw exceeded(account, owners);
+    }
+  }
+
+  private roomOf({ tree, enforced }: Account, id: number, what: Resource): number {
+    const place = enforced ? tree.find(id) : null;
+    return place === null ? Number.POSITIVE_INFINITY : new QuotaEntry(place).room(what, this.now);
+  }
+
+  private graceOf({ tree }: Account, what: Resource): Grace {
+    const graceSeconds = tree.file.header(what === 'space' ? 'dqi_bgrace' : 'dqi_igrace');
+    return { nowSeconds: this.now, graceSeconds };
+  }
+
+  /** CAP_SYS_RESOURCE (ignore_hardlimit) */
+  private mayExceed(inode: Inode): boolean {
+    return (this.caller ?? inode).uid === 0;
+  }
+
+  private get now(): number {
+    return this.vol.env.now().seconds;
+  }
+}
+
+export function ownersOf(inode: Inode): Owners {
+  return { user: inode.uid, group: inode.gid, project: inode.projectId };
+}
+
+function exceeded({ type }: Account, owners: Partial<Owners>): FsError {
+  return new FsError('EDQUOT', `the quota of ${type} ${owners[type]} is used up`);
+}
