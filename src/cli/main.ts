@@ -12,6 +12,7 @@ const COMMANDS: Record<CommandName, () => Promise<Run>> = {
   journal: async () => (await import('./journal.js')).runJournal,
   info: async () => (await import('./info.js')).runInfo,
   check: async () => (await import('./check.js')).runCheck,
+  quota: async () => (await import('./quota.js')).runQuota,
   crashtest: async () => (await import('./crashtest.js')).runCrashtest,
   demo: async () => (await import('./demo.js')).runDemo,
 };

@@ -62,6 +62,8 @@ export interface MountOptions {
   /** Where an external journal may be: the one with the right UUID is taken. */
   journalPaths: string[];
   fsname?: string;
+  /** usrjquota=, grpjquota=: quota files among the others, which nothing here keeps right. */
+  namedQuotaFiles: string[];
   /** Generic words for mount(2) or fusermount3, the later of two opposites only. */
   vfs: string[];
   /** Accepted without an effect. */
@@ -128,6 +130,11 @@ const PLAIN: Record<string, Apply> = {
   sysvgroups: policy('groupOfDirectory', false),
   discard: policy('discards', true),
   nodiscard: policy('discards', false),
+  quota: policy('userLimits', true),
+  usrquota: policy('userLimits', true),
+  grpquota: policy('groupLimits', true),
+  prjquota: policy('projectLimits', true),
+  noquota: (options) => Object.assign(options.policy, { userLimits: false, groupLimits: false, projectLimits: false }),
   minixdf: set('countMetadata', true),
   bsddf: set('countMetadata', false),
   user_xattr: set('userXattr', true),
@@ -139,6 +146,9 @@ const PLAIN: Record<string, Apply> = {
     vfs(options, 'nosuid');
     vfs(options, 'nodev');
   },
+  // Taken back: no quota file is named.
+  usrjquota: (options) => nameQuotaFile(options, 'usrjquota', ''),
+  grpjquota: (options) => nameQuotaFile(options, 'grpjquota', ''),
   // fuse2fs: everybody, and everything a disk may hold.
   kernel: (options) => {
     options.allowOther = true;
@@ -220,6 +230,11 @@ const VALUED: Record<string, Apply> = {
     }
     options.cacheBytes = bytes;
   },
+  jqfmt: (_options, value) => {
+    oneOf('jqfmt', value, ['vfsold', 'vfsv0', 'vfsv1']);
+  },
+  usrjquota: (options, value) => nameQuotaFile(options, 'usrjquota', value),
+  grpjquota: (options, value) => nameQuotaFile(options, 'grpjquota', value),
   subtype: (options, value) => {
     options.subtype = value;
   },
@@ -262,6 +277,12 @@ function oneOf<T extends string>(word: string, value: string, allowed: readonly 
   return found;
 }
 
+/** An empty name takes back an earlier one. */
+function nameQuotaFile(options: MountOptions, word: string, value: string): void {
+  options.namedQuotaFiles = options.namedQuotaFiles.filter((other) => !other.startsWith(`${word}=`));
+  if (value !== '') options.namedQuotaFiles.push(`${word}=${value}`);
+}
+
 function name(word: string, value: string): string {
   if (value === '') throw new OptionError(`${word}= needs a value`);
   return value;
@@ -293,6 +314,7 @@ export function parseMountOptions(lists: readonly string[], { sloppy = false } =
     acl: true,
     subtype: 'ext4d',
     journalPaths: [],
+    namedQuotaFiles: [],
     policy: {},
     countMetadata: false,
     userXattr: true,

@@ -28,7 +28,7 @@ export const IGNORED: ReadonlySet<string> = new Set([
   ...'inode_readahead_blks prefetch_block_bitmaps no_prefetch_block_bitmaps mb_optimize_scan'.split(' '),
   ...'debug warn_on_error nowarn_on_error nombcache no_mbcache debug_want_extra_isize'.split(' '),
   ...'fc_debug_force fc_debug_max_replay'.split(' '),
-  ...'noquota quota usrquota grpquota prjquota jqfmt usrjquota grpjquota buffered_iomap nobuffered_iomap'.split(' '),
+  ...'buffered_iomap nobuffered_iomap'.split(' '),
   ...'oldalloc orlov bh nobh check nocheck reservation noreservation mblk_io_submit nomblk_io_submit'.split(' '),
   // what is refused below, spelled as its default
   'dax=never',

@@ -28,6 +28,7 @@ import type { MountOptions } from './mount-options.js';
 import { mountAt } from './mountinfo.js';
 import { openDevice } from './open-device.js';
 import { Progress } from './progress.js';
+import { quotaNotes } from './quota-notes.js';
 import { explain } from './report.js';
 
 export interface ServeOptions {
@@ -114,6 +115,7 @@ export async function serve(
   try {
     checkReadOnly(image, fs, options, teller);
     if (!fs.readOnly && !fs.volume.geometry.hasJournal) teller.tell(withoutJournal(fs.volume.geometry));
+    for (const line of quotaNotes(image, options, fs)) teller.tell(line);
     for (const line of recoveryLines(fs.report)) if (verbose || process.stderr.isTTY) teller.tell(line);
     if (verbose && options.ignored.length > 0)
       teller.tell(`options without an effect here: ${options.ignored.join(', ')}`);
@@ -138,7 +140,8 @@ export async function serve(
       dataErrorAborts: options.dataErrorAborts,
       onlyFor: options.allowRoot && !options.allowOther ? (process.geteuid?.() ?? 0) : null,
       secondsOnly: fs.volume.geometry.inodeSize === GOOD_OLD_INODE_SIZE,
-      writeback: !fs.readOnly,
+      // A write that a quota refuses is to be refused when it is made.
+      writeback: !fs.readOnly && !fs.enforcesQuotas,
       log: (line) => teller.tell(line, LOG_ERR),
       onBegin() {
         if (inheritedFd(mountpoint) === null) tuneBackingDevice(mountpoint);

@@ -48,14 +48,15 @@ export function removeBlocks(handle: Handle, inode: Inode, fromLblk: number, toL
 
 /**
  * Allocates and maps the start of the hole [lblk, lblk + count), as written: the caller fills the blocks in this handle.
- * `metadata` keeps them out of the file's window. Throws FsError ENOSPC, EFBIG.
+ * `metadata` keeps them out of the file's window. Throws FsError ENOSPC, EDQUOT, EFBIG.
  */
 export function allocateMapped(handle: Handle, inode: Inode, lblk: number, count: number, metadata: boolean): Run {
   const { vol } = inode;
+  const allowed = vol.quotas?.roomFor(inode, count) ?? count;
   if (!inode.usesExtents) makeTable(handle, inode, lblk);
   const run = allocateBlocks(handle, vol, {
     ...goalFor(inode, lblk),
-    count: inode.usesExtents ? count : Math.min(count, mapIndirect(inode, lblk).count),
+    count: inode.usesExtents ? allowed : Math.min(allowed, mapIndirect(inode, lblk).count),
     ino: inode.ino,
     metadata,
     privileged: mayUseReservedBlocks(vol, inode.uid, inode.gid),
@@ -67,7 +68,7 @@ export function allocateMapped(handle: Handle, inode: Inode, lblk: number, count
 
 /**
  * Allocates one block of metadata for a directory, a symlink or another file whose content is journaled, and maps it at
- * `lblk`. Returns its number; i_size is the caller's. Throws FsError ENOSPC.
+ * `lblk`. Returns its number; i_size is the caller's. Throws FsError ENOSPC, EDQUOT.
  */
 export function allocateMetadataBlock(handle: Handle, inode: Inode, lblk: number): number {
   return allocateMapped(handle, inode, lblk, 1, true).start;

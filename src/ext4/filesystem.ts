@@ -139,6 +139,18 @@ export class Filesystem {
     return this.volume.readOnly;
   }
 
+  /**
+   * Who asks for what comes next: quotas do not limit root, who it is until this is called. Null, for what was asked for
+   * earlier: the owner of the file stands in.
+   */
+  actAs(caller: { readonly uid: number } | null): void {
+    this.volume.quotas?.actAs(caller);
+  }
+  /** A change may be refused because of who asks for it: what gathers changes must not stand between. */
+  get enforcesQuotas(): boolean {
+    return this.volume.quotas?.enforcesAny ?? false;
+  }
+
   // Names
 
   lookup(parent: Ino, name: Uint8Array): Ino | 0 {

@@ -80,7 +80,7 @@ function toIomap(vol: Volume, ino: Ino, mapping: Mapping, flags: number): IomapM
 /**
  * Where the bytes from `posBytes` on are, for `countBytes` or more or less of them. A write over a hole gets unwritten
  * blocks, flagged NEW: when it writes only part of the first or the last of them, it fills the rest with zeroes.
- * Throws FsError (EISDIR, EINVAL, EPERM, EROFS, EFBIG, ENOSPC), CorruptionError, UnsupportedError.
+ * Throws FsError (EISDIR, EINVAL, EPERM, EROFS, EFBIG, ENOSPC, EDQUOT), CorruptionError, UnsupportedError.
  */
 export function begin(vol: Volume, ino: Ino, posBytes: number, countBytes: number, opflags: number): IomapMapping {
   const inode = dataInode(vol, ino);
@@ -107,7 +107,7 @@ export function begin(vol: Volume, ino: Ino, posBytes: number, countBytes: numbe
   return toIomap(vol, ino, { lblk, count: run.count, pblk: run.start, unwritten: true }, FLAG_NEW);
 }
 
-/** Fills the start of a hole with unwritten blocks, in a handle of its own. Throws FsError ENOSPC. */
+/** Fills the start of a hole with unwritten blocks, in a handle of its own. Throws FsError ENOSPC, EDQUOT. */
 export function allocateUnwritten(vol: Volume, ino: Ino, lblk: number, count: number): Run {
   return vol.journal.run(EXTENT_CREDITS + 3, (handle) => allocateAt(handle, Inode.get(vol, ino), lblk, count));
 }
@@ -115,10 +115,11 @@ export function allocateUnwritten(vol: Volume, ino: Ino, lblk: number, count: nu
 function allocateAt(handle: Handle, inode: Inode, lblk: number, count: number): Run {
   const { vol } = inode;
   const { goal, continues } = goalFor(inode, lblk);
+  const allowed = vol.quotas?.roomFor(inode, count) ?? count;
   const run = allocateBlocks(handle, vol, {
     goal,
     continues,
-    count,
+    count: allowed,
     window: windowFor(vol, lblk, count, continues),
     ino: inode.ino,
     privileged: mayUseReservedBlocks(vol, inode.uid, inode.gid),

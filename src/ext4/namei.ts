@@ -16,6 +16,7 @@ import {
   EXT4_APPEND_FL,
   EXT4_IMMUTABLE_FL,
   EXT4_LINK_MAX,
+  EXT4_PROJINHERIT_FL,
   EXT4_ROOT_INO,
   S_IFBLK,
   S_IFCHR,
@@ -68,6 +69,12 @@ export function mayRemove(dir: Inode, inode: Inode): void {
   if (dir.hasFlag(EXT4_APPEND_FL)) throw new FsError('EPERM', `inode ${dir.ino} is append-only`);
   if ((inode.flags & (EXT4_APPEND_FL | EXT4_IMMUTABLE_FL)) !== 0)
     throw new FsError('EPERM', `inode ${inode.ino} may not be changed`);
+}
+
+/** What is named in a directory that hands its project on is of that project. Throws FsError EXDEV. */
+export function mustStayInProject(dir: Inode, inode: Inode): void {
+  if (dir.hasFlag(EXT4_PROJINHERIT_FL) && dir.projectId !== inode.projectId)
+    throw new FsError('EXDEV', `inode ${inode.ino} is of another project than its directory`);
 }
 
 function mustBeNew(vol: Volume, dir: Inode, name: Uint8Array): void {
@@ -146,6 +153,7 @@ export function link(vol: Volume, ino: Ino, parent: Ino, name: Uint8Array): void
     if (inode.isDirectory) throw new FsError('EPERM', 'a directory has one name');
     if ((inode.flags & (EXT4_APPEND_FL | EXT4_IMMUTABLE_FL)) !== 0) throw new FsError('EPERM');
     if (inode.linksCount >= EXT4_LINK_MAX) throw new FsError('EMLINK');
+    mustStayInProject(dir, inode);
     mustBeNew(vol, dir, name);
     if (inode.linksCount === 0) removeOrphan(handle, inode);
     const writable = inode.edit(handle);

@@ -3,6 +3,7 @@
  * is on the device would show what lay there before. So the blocks are chosen, and kept from everybody else in memory
  * only; the map and the bitmap name them once the data is written. A crash before that finds them free.
  */
+import { FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { breakPromise, keepPromise, mayUseReservedBlocks, promiseBlocks } from './block-alloc.js';
 import { makeTable, mappedGoal, POINTER_CREDITS, setPointers, TABLE_CREDITS } from './indirect-edit.js';
@@ -45,14 +46,15 @@ export function promisedAt(vol: Volume, ino: Ino, lblk: number): PromisedRun | n
   return null;
 }
 
-/** Promises blocks for the start of the hole [lblk, lblk + count). Throws FsError ENOSPC, EFBIG. */
+/** Promises blocks for the start of the hole [lblk, lblk + count). Throws FsError ENOSPC, EDQUOT, EFBIG. */
 export function promise(vol: Volume, ino: Ino, lblk: number, count: number, window: number): PromisedRun {
   return vol.journal.run(PROMISE_CREDITS, (handle) => {
     makeTable(handle, Inode.get(vol, ino), lblk);
     const inode = Inode.get(vol, ino);
+    const allowed = allowedBlocks(inode, count);
     const { start, count: got } = promiseBlocks(handle, vol, {
       ...mappedGoal(inode, lblk),
-      count: Math.min(count, mapIndirect(inode, lblk).count, firstPromiseFrom(vol, ino, lblk) - lblk),
+      count: Math.min(allowed, mapIndirect(inode, lblk).count, firstPromiseFrom(vol, ino, lblk) - lblk),
       window,
       ino,
       privileged: mayUseReservedBlocks(vol, inode.uid, inode.gid),
@@ -63,6 +65,17 @@ export function promise(vol: Volume, ino: Ino, lblk: number, count: number, wind
     handle.onRollback(() => take(vol, ino, lblk, got));
     return run;
   });
+}
+
+/** What the owners' quotas leave of `count`, when what is promised already is counted. */
+function allowedBlocks(inode: Inode, count: number): number {
+  const { quotas } = inode.vol;
+  if (quotas === null) return count;
+  let promised = 0;
+  for (const run of promisesOf(inode.vol).get(inode.ino) ?? []) promised += run.count;
+  const allowed = quotas.roomFor(inode, promised + count) - promised;
+  if (allowed < 1) throw new FsError('EDQUOT');
+  return allowed;
 }
 
 function firstPromiseFrom(vol: Volume, ino: Ino, lblk: number): number {

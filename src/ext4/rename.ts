@@ -23,6 +23,7 @@ import {
   dropDirectory,
   dropLink,
   mayRemove,
+  mustStayInProject,
   NEW_INODE_CREDITS,
   touchDirectory,
   writableDirectory,
@@ -43,7 +44,7 @@ interface Named {
 
 /**
  * Returns the inode whose name was taken over, or 0. With no links left that one is on the orphan list. Throws FsError:
- * ENOENT, EEXIST, ENOTEMPTY, EISDIR, ENOTDIR, EINVAL, EMLINK, ENOSPC, EPERM.
+ * ENOENT, EEXIST, ENOTEMPTY, EISDIR, ENOTDIR, EINVAL, EMLINK, ENOSPC, EDQUOT, EXDEV, EPERM.
  */
 export function rename(
   vol: Volume,
@@ -61,12 +62,14 @@ export function rename(
     const from = named(vol, oldDir, name);
     if (from === null) throw new FsError('ENOENT');
     mayRemove(oldDir, from.inode);
+    mustStayInProject(newDir, from.inode);
     if (from.inode.isDirectory && isInside(vol, newDir, from.inode.ino))
       throw new FsError('EINVAL', 'a directory cannot move into itself');
     const to = named(vol, newDir, newName);
     if ((flags & RENAME_EXCHANGE) !== 0) {
       if (to === null) throw new FsError('ENOENT');
       mayRemove(newDir, to.inode);
+      mustStayInProject(oldDir, to.inode);
       if (to.inode.isDirectory && isInside(vol, oldDir, to.inode.ino))
         throw new FsError('EINVAL', 'a directory cannot move into itself');
       if (from.inode.ino !== to.inode.ino) exchange(handle, vol, from, to);

@@ -12,6 +12,7 @@ import type { Journal } from '../jbd2/journal.js';
 import { type Tid, tidGeq } from '../jbd2/tid.js';
 import { COMPAT, INCOMPAT, RO_COMPAT } from './features.js';
 import { EXT2_MIN_DESC_SIZE } from './format/group-desc.js';
+import { EXT4_ROOT_INO } from './format/inode.js';
 import {
   EXT2_FLAGS_UNSIGNED_HASH,
   EXT4_ENC_STRICT_MODE_FL,
@@ -195,6 +196,14 @@ export class Geometry {
     this.defaultResgid = get(SUPERBLOCK.s_def_resgid);
     this.stateBefore = get(SUPERBLOCK.s_state);
     this.journalInum = (this.compat & COMPAT.has_journal) !== 0 ? get(SUPERBLOCK.s_journal_inum) : 0;
+  }
+
+  /** What belongs to the filesystem itself: it has a name in no directory, and quotas do not count it. */
+  isHidden(ino: number): boolean {
+    if (ino < this.firstInode) return ino !== EXT4_ROOT_INO;
+    if (ino === this.orphanFileInum) return true;
+    for (const quotaInum of this.quotaInums.values()) if (ino === quotaInum) return true;
+    return false;
   }
 
   groupOf(block: number): number {

@@ -79,7 +79,7 @@ export function xattrBlockReferences(vol: Volume, nr: number): number {
   return XATTR_HEADER.h_refcount.get(vol.read(nr, xattrBlockKind(vol)).view, 0);
 }
 
-/** Makes the inode's block hold exactly these; without any it has none. Throws FsError ENOSPC. */
+/** Makes the inode's block hold exactly these; without any it has none. Throws FsError ENOSPC, EDQUOT. */
 export function writeBlockAttributes(
   handle: Handle,
   vol: Volume,
@@ -111,6 +111,7 @@ function ownBlock(handle: Handle, vol: Volume, inode: WritableInode): WritableBl
     if (XATTR_HEADER.h_refcount.get(block.view, 0) === 1) return handle.getWriteAccess(block);
     freeXattrBlock(handle, inode);
   }
+  vol.quotas?.roomFor(inode, 1);
   const goal = vol.geometry.groupFirstBlock(groupOfInode(vol, inode.ino));
   const { start } = allocateBlocks(handle, vol, { goal, count: 1, ino: inode.ino, metadata: true });
   inode.setFileAcl(start);

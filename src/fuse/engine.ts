@@ -4,6 +4,7 @@ import type { Filesystem } from '../ext4/filesystem.js';
 export type Engine = Pick<
   Filesystem,
   | 'readOnly'
+  | 'actAs'
   | 'lookup'
   | 'byHandle'
   | 'atomically'

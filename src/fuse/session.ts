@@ -221,6 +221,7 @@ export class Session implements Context {
 
   private run(entry: Entry, request: Request): void {
     try {
+      this.fs.actAs(isWriteback(request) ? null : request.cred);
       entry.run(this, request);
     } catch (error) {
       if (this.retryWithMoreSpace(request, error)) return;

@@ -157,9 +157,9 @@ describe('bad input to ext4d mount', function () {
     {
       title: 'rw for an image that can only be read',
       exit: 32,
-      line: /cannot be mounted read-write.*quota/,
+      line: /cannot be mounted read-write.*verity/,
       options: ['-o', 'rw'],
-      make: (image) => makeImageFile(image, 16, ['-O', 'quota']),
+      make: (image) => makeImageFile(image, 16, ['-O', 'verity']),
     },
   ];
   for (const { title, exit, line, options, make } of cases) {

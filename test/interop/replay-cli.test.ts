@@ -86,11 +86,11 @@ describe('ext4d replay, journal and info', function () {
   it('info names each feature with what is done about it', () =>
     withScratch((directory) => {
       const path = join(directory, 'image');
-      makeImageFile(path, 16, ['-O', 'inline_data,quota', '-I', '256']);
+      makeImageFile(path, 16, ['-O', 'inline_data,verity', '-I', '256']);
       const { features } = JSON.parse(command(runInfo, '--json', path).out);
       const support = Object.fromEntries(features.map((f: { name: string; support: string }) => [f.name, f.support]));
       assert.equal(support.extent, 'supported');
-      assert.equal(support.quota, 'read-only');
+      assert.equal(support.verity, 'read-only');
       assert.equal(support.inline_data, 'unsupported');
       const refused = command(runReplay, path);
       assert.equal(refused.code, 4);

@@ -117,6 +117,7 @@ export class FakeFs implements Engine {
   byHandle(ino: number): number {
     return ino;
   }
+  actAs(): void {}
 
   lookup(parent: number, name: Uint8Array): number {
     if (name.length > 255) throw new FsError('ENAMETOOLONG');

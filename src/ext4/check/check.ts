@@ -12,6 +12,7 @@ import { BlockMap } from './block-map.js';
 import { DirectoryCheck } from './directories.js';
 import { Findings } from './findings.js';
 import { InodeCheck } from './inodes.js';
+import { checkQuotas } from './quota.js';
 
 export interface CheckReport {
   readonly findings: readonly CorruptionError[];
@@ -33,6 +34,7 @@ export function checkFilesystem(vol: Volume, { unmounted = true } = {}): CheckRe
   inodes.run();
   const directories = new DirectoryCheck(vol, findings, inodes.used, orphans);
   directories.run();
+  checkQuotas(vol, findings, inodes.used.keys());
   const freeBlocks = blocks.compare();
   const { freeInodes } = inodes;
   if (unmounted) compareTotals(vol, findings, freeBlocks, freeInodes);

@@ -164,10 +164,8 @@ export class DirectoryCheck {
 
   private compareLinks(): void {
     const many = (this.vol.geometry.roCompat & RO_COMPAT.dir_nlink) !== 0;
-    const { firstInode, orphanFileInum } = this.vol.geometry;
     for (const [ino, { links, isDirectory }] of this.used) {
-      // The journal and its like are in no directory.
-      if ((ino < firstInode && ino !== EXT4_ROOT_INO) || ino === orphanFileInum) continue;
+      if (this.vol.geometry.isHidden(ino)) continue;
       const names = this.names.get(ino) ?? 0;
       const place = `inode ${ino}`;
       if (names === 0 && links > 0 && ino !== EXT4_ROOT_INO) {

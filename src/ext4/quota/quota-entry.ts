@@ -13,6 +13,12 @@ export interface Grace {
   readonly graceSeconds: number;
 }
 
+/** In bytes, or inodes; 0: none. */
+export interface Limits {
+  readonly soft: number;
+  readonly hard: number;
+}
+
 const FIELDS = {
   space: {
     used: QUOTA_ENTRY.dqb_curspace,
@@ -104,6 +110,22 @@ export class WritableQuotaEntry extends QuotaEntry {
     } else if (grace !== null && soft > 0 && now > soft && this.graceEnd(what) === 0) {
       until.set(this.view, base, grace.nowSeconds + grace.graceSeconds);
     }
-    if (isUnused(this.place.block, base)) QUOTA_ENTRY.dqb_itime.set(this.view, base, 1);
+    this.escape();
+  }
+
+  /** The grace for a soft limit that is exceeded already begins now. */
+  setLimits(what: Resource, { soft, hard }: Limits, { nowSeconds, graceSeconds }: Grace): void {
+    const { base } = this.place;
+    const fields = FIELDS[what];
+    if (this.isEscaped) QUOTA_ENTRY.dqb_itime.set(this.view, base, 0);
+    fields.soft.set(this.view, base, Math.ceil(soft / fields.unit));
+    fields.hard.set(this.view, base, Math.ceil(hard / fields.unit));
+    fields.until.set(this.view, base, soft > 0 && this.used(what) > soft ? nowSeconds + graceSeconds : 0);
+    this.escape();
+  }
+
+  /** What is all zero looks like no entry. */
+  private escape(): void {
+    if (isUnused(this.place.block, this.place.base)) QUOTA_ENTRY.dqb_itime.set(this.view, this.place.base, 1);
   }
 }

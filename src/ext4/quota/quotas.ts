@@ -5,10 +5,10 @@
  */
 import { FsError } from '../../errors.js';
 import type { Handle } from '../../jbd2/handle.js';
-import { EXT4_EA_INODE_FL, EXT4_ROOT_INO } from '../format/inode.js';
-import type { Ino, Inode } from '../inode.js';
+import { EXT4_EA_INODE_FL } from '../format/inode.js';
+import type { Inode } from '../inode.js';
 import type { Volume } from '../volume.js';
-import { type Grace, QuotaEntry, type Resource, WritableQuotaEntry } from './quota-entry.js';
+import { type Grace, type Limits, QuotaEntry, type Resource, WritableQuotaEntry } from './quota-entry.js';
 import { QuotaFile, type QuotaType } from './quota-file.js';
 import { QuotaTree } from './quota-tree.js';
 
@@ -30,7 +30,6 @@ const CREDITS_PER_FILE = 24;
 export class Quotas {
   private readonly vol: Volume;
   private readonly accounts: readonly Account[];
-  private readonly exempt: ReadonlySet<Ino>;
   private caller: { readonly uid: number } | null = { uid: 0 };
 
   /** Throws CorruptionError for a quota file that is none. */
@@ -43,7 +42,6 @@ export class Quotas {
       tree: new QuotaTree(new QuotaFile(vol, type, ino)),
       enforced: enforced[type],
     }));
-    this.exempt = new Set([...geometry.quotaInums.values(), geometry.orphanFileInum]);
   }
 
   /** What every handle may need besides its own. */
@@ -67,13 +65,13 @@ export class Quotas {
 
   /** New inodes, and with a negative number freed ones. Throws FsError EDQUOT. */
   addInodes(handle: Handle, inode: Inode, count: number): void {
-    if (count > 0 && this.isCounted(inode)) this.checkInodes(inode, ownersOf(inode), count);
+    if (count > 0 && isCounted(inode)) this.checkInodes(inode, ownersOf(inode), count);
     this.add(handle, inode, 'inodes', count);
   }
 
   /** How many of `wanted` blocks the inode's owners may have: at least one, or FsError EDQUOT. */
   roomFor(inode: Inode, wanted: number): number {
-    if (!this.enforcesAny || !this.isCounted(inode) || this.mayExceed(inode)) return wanted;
+    if (!this.enforcesAny || !isCounted(inode) || this.mayExceed(inode)) return wanted;
     const owners = ownersOf(inode);
     const { blockSize } = this.vol.geometry;
     let room = wanted;
@@ -86,7 +84,7 @@ export class Quotas {
 
   /** The inode, and all that it uses, is counted for others from now on. Throws FsError EDQUOT. */
   transfer(handle: Handle, inode: Inode, to: Partial<Owners>): void {
-    if (!this.isCounted(inode)) return;
+    if (!isCounted(inode)) return;
     const from = ownersOf(inode);
     const bytes = inode.sectors * 512;
     for (const account of this.accounts) {
@@ -103,26 +101,51 @@ export class Quotas {
     }
   }
 
-  /** The entry of an id, for looking only; null if it has none. */
+  /** The entry of an id, for looking only; null if it has none, or nothing of its kind is counted. */
   entryOf(type: QuotaType, id: number): QuotaEntry | null {
-    const account = this.accounts.find((each) => each.type === type);
-    const place = account?.tree.find(id) ?? null;
+    const place = this.accounts.find((each) => each.type === type)?.tree.find(id) ?? null;
     return place === null ? null : new QuotaEntry(place);
+  }
+
+  /** Sets limits (do_set_dqblk); an entry that nothing needs any more goes. Throws FsError EINVAL without such a file. */
+  setLimits(handle: Handle, type: QuotaType, id: number, limits: Partial<Record<Resource, Limits>>): void {
+    const account = this.account(type);
+    const entry = new WritableQuotaEntry(account.tree.edit(handle, id));
+    for (const what of ['space', 'inodes'] as const) {
+      const limit = limits[what];
+      if (limit !== undefined) entry.setLimits(what, limit, this.graceOf(account, what));
+    }
+    if (entry.isNeedless) account.tree.remove(handle, id);
+  }
+
+  /** Seconds that a soft limit may be exceeded for. Throws FsError EINVAL. */
+  setGrace(handle: Handle, type: QuotaType, what: Resource, seconds: number): void {
+    this.account(type).tree.file.setHeader(handle, graceField(what), seconds);
+  }
+
+  grace(type: QuotaType, what: Resource): number {
+    return this.account(type).tree.file.header(graceField(what));
+  }
+
+  /** Every entry of one kind, in no order. Throws CorruptionError. */
+  forEach(type: QuotaType, visit: (entry: QuotaEntry) => void): void {
+    this.account(type).tree.forEach((place) => {
+      visit(new QuotaEntry(place));
+    });
+  }
+
+  private account(type: QuotaType): Account {
+    const account = this.accounts.find((each) => each.type === type);
+    if (account === undefined) throw new FsError('EINVAL', `there are no quotas for each ${type}`);
+    return account;
   }
 
   enforces(type: QuotaType): boolean {
     return this.accounts.some((account) => account.type === type && account.enforced);
   }
 
-  /** False for what belongs to the filesystem itself (S_NOQUOTA), and for attribute values, which others pay for. */
-  isCounted(inode: Inode): boolean {
-    const { ino } = inode;
-    if (ino !== EXT4_ROOT_INO && ino < this.vol.geometry.firstInode) return false;
-    return !this.exempt.has(ino) && !inode.hasFlag(EXT4_EA_INODE_FL);
-  }
-
   private add(handle: Handle, inode: Inode, what: Resource, amount: number): void {
-    if (amount === 0 || !this.isCounted(inode)) return;
+    if (amount === 0 || !isCounted(inode)) return;
     const owners = ownersOf(inode);
     for (const account of this.accounts) this.addTo(handle, account, owners[account.type], what, amount);
   }
@@ -148,8 +171,7 @@ export class Quotas {
   }
 
   private graceOf({ tree }: Account, what: Resource): Grace {
-    const graceSeconds = tree.file.header(what === 'space' ? 'dqi_bgrace' : 'dqi_igrace');
-    return { nowSeconds: this.now, graceSeconds };
+    return { nowSeconds: this.now, graceSeconds: tree.file.header(graceField(what)) };
   }
 
   /** CAP_SYS_RESOURCE (ignore_hardlimit) */
@@ -162,9 +184,16 @@ export class Quotas {
   }
 }
 
+/** False for what belongs to the filesystem itself (S_NOQUOTA), and for attribute values, which others pay for. */
+export function isCounted(inode: Inode): boolean {
+  return !inode.vol.geometry.isHidden(inode.ino) && !inode.hasFlag(EXT4_EA_INODE_FL);
+}
+
 export function ownersOf(inode: Inode): Owners {
   return { user: inode.uid, group: inode.gid, project: inode.projectId };
 }
+
+const graceField = (what: Resource) => (what === 'space' ? 'dqi_bgrace' : 'dqi_igrace');
 
 function exceeded({ type }: Account, owners: Partial<Owners>): FsError {
   return new FsError('EDQUOT', `the quota of ${type} ${owners[type]} is used up`);
