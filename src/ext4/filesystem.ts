@@ -12,7 +12,7 @@ import { evictAll } from './evict.js';
 import { fallocate, seekDataHole } from './fallocate.js';
 import { INCOMPAT } from './features.js';
 import { readData } from './file-data.js';
-import { EXT4_VERITY_FL } from './format/inode.js';
+import { EXT4_ROOT_INO, EXT4_VERITY_FL } from './format/inode.js';
 import { EXT4_ERRORS_CONTINUE, EXT4_ERRORS_PANIC, EXT4_ERRORS_RO, SUPERBLOCK } from './format/superblock.js';
 import { type Ino, Inode } from './inode.js';
 import * as inodeFlags from './inode-flags.js';
@@ -21,6 +21,7 @@ import { writeJournaled } from './journaled-data.js';
 import type { MountPolicy } from './mount-policy.js';
 import * as namei from './namei.js';
 import { closeVolume, type OpenReport, openVolume } from './open.js';
+import { limitToProject } from './quota/project-stat.js';
 import { type AtimePolicy, type AttributeChanges, setattr, touchAtime } from './setattr.js';
 import { recordError } from './superblock-io.js';
 import { readlink } from './symlink.js';
@@ -301,7 +302,14 @@ export class Filesystem {
 
   // The whole filesystem
 
-  statfs(): FilesystemStat {
+  /** A directory that hands its project on, given by `ino`, is as large as the limits of the project. */
+  statfs(ino: Ino = EXT4_ROOT_INO): FilesystemStat {
+    const stat = this.statAll();
+    if (this.volume.quotas?.enforces('project')) limitToProject(stat, Inode.get(this.volume, ino));
+    return stat;
+  }
+
+  private statAll(): FilesystemStat {
     const { geometry } = this.volume;
     const { freeBlocks, freeInodes, reservedBlocks } = totals(this.volume);
     const overhead = SUPERBLOCK.s_overhead_blocks.get(this.volume.superblock().view, geometry.superblockOffset);

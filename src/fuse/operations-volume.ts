@@ -6,7 +6,7 @@ import type { Request } from './request.js';
 export function statfs(context: Context, request: Request): void {
   const { reply } = context;
   const { view } = reply;
-  const stat = context.fs.statfs();
+  const stat = context.fs.statfs(request.ino);
   reply.bytes.fill(0, PAYLOAD, PAYLOAD + STATFS_OUT.SIZE);
   STATFS_OUT.blocks.set(view, PAYLOAD, stat.blocks);
   STATFS_OUT.bfree.set(view, PAYLOAD, stat.bfree);
