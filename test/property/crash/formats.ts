@@ -40,6 +40,12 @@ export const FORMATS: readonly Format[] = [
     policy: { journalsData: true },
   },
   { name: '1k-discard', blockSize: 1024, sizeMiB: 3, args: ['-b', '1024', ...SMALL], policy: { discards: true } },
+  {
+    name: '1k-quota',
+    blockSize: 1024,
+    sizeMiB: 3,
+    args: ['-b', '1024', ...SMALL, '-O', 'quota,project', '-E', 'quotatype=usrquota:grpquota:prjquota'],
+  },
   { name: '4k', blockSize: 4096, sizeMiB: 8, args: ['-N', '64', '-m', '0'] },
 ];
 

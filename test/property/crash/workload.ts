@@ -14,6 +14,8 @@ import type { Command } from './commands.js';
 import { Model, type Node, type Type } from './model.js';
 
 const CRED = { uid: 0, gid: 0 };
+/** Quotas are counted for each owner: names that begin alike have the same. */
+const ownerOf = (name: string) => ({ uid: name.charCodeAt(0) * 1000, gid: name.charCodeAt(0) });
 const RENAME_EXCHANGE = 2;
 const FALLOCATE = { allocate: 0, keep: 1, zero: 0x10, punch: 0x03 } as const;
 /** Commands that make the file they need. */
@@ -275,7 +277,8 @@ export class Workload {
       case 'chmod':
         if (node === undefined || node.type === 'symlink') return false;
         if (node !== model.root) node.mode ^= 0o022;
-        fs.setattr(node.ino, { mode: node.mode });
+        // What it uses changes hands, too.
+        fs.setattr(node.ino, { mode: node.mode, uid: node.mode });
         model.commit([node]);
         return true;
       case 'setxattr': {
@@ -327,12 +330,12 @@ export class Workload {
     const { fs, model } = this;
     let node: Node;
     if (type === 'directory') {
-      node = model.make('directory', fs.mkdir(parent.ino, bytes(name), 0o40755, CRED), 0o755);
+      node = model.make('directory', fs.mkdir(parent.ino, bytes(name), 0o40755, ownerOf(name)), 0o755);
     } else if (type === 'symlink') {
       const target = new Uint8Array(length).fill(0x61 + (this.serial++ % 26));
-      node = model.make('symlink', fs.symlink(parent.ino, bytes(name), target, CRED), 0o777, target);
+      node = model.make('symlink', fs.symlink(parent.ino, bytes(name), target, ownerOf(name)), 0o777, target);
     } else {
-      node = model.make('file', fs.create(parent.ino, bytes(name), 0o100644, CRED), 0o644);
+      node = model.make('file', fs.create(parent.ino, bytes(name), 0o100644, ownerOf(name)), 0o644);
     }
     parent.entries.set(name, node);
     model.commit([parent, node]);
