@@ -23,6 +23,16 @@ describe('mount options', () => {
     assert.equal(parseMountOptions(['commit=0']).commitIntervalMs, undefined);
   });
 
+  it('quota words turn limits on, noquota turns all off, and an empty name takes a quota file back', () => {
+    const { policy, namedQuotaFiles } = parseMountOptions([
+      'usrquota,prjquota,noquota,grpquota,usrjquota=a,jqfmt=vfsv1',
+    ]);
+    assert.deepEqual(policy, { userLimits: false, groupLimits: true, projectLimits: false });
+    assert.deepEqual(namedQuotaFiles, ['usrjquota=a']);
+    assert.equal(parseMountOptions(['quota']).policy.userLimits, true);
+    assert.deepEqual(parseMountOptions(['usrjquota=a,usrjquota=']).namedQuotaFiles, []);
+  });
+
   it('a comma in a value is escaped', () => {
     assert.equal(parseMountOptions(['fsname=a\\,b,ro']).fsname, 'a,b');
   });
@@ -46,6 +56,7 @@ describe('mount options', () => {
     ['commit', /commit needs a value/],
     ['ro=1', /ro takes no value/],
     ['errors=ignore', /errors=ignore/],
+    ['jqfmt=vfsv7', /jqfmt=vfsv7/],
     ['offset=-1', /offset=-1/],
     ['constructor', /unknown mount option: constructor/],
   ] as const) {
