@@ -49,8 +49,7 @@ export function lookup(vol: Volume, parent: Ino, name: Uint8Array): Ino | 0 {
 
 /** Throws FsError ESTALE for what no name leads to: free inodes, removed ones, and the filesystem's own (ext4_nfs_get_inode). */
 export function byHandle(vol: Volume, ino: Ino): Ino {
-  const { firstInode, inodesCount } = vol.geometry;
-  const inRange = ino === EXT4_ROOT_INO || (ino >= firstInode && ino <= inodesCount);
+  const inRange = ino === EXT4_ROOT_INO || (!vol.geometry.isOwnInode(ino) && ino <= vol.geometry.inodesCount);
   if (!inRange || Inode.get(vol, ino).linksCount === 0) throw new FsError('ESTALE', `inode ${ino} has no name`);
   return ino;
 }

@@ -12,7 +12,6 @@ import type { Journal } from '../jbd2/journal.js';
 import { type Tid, tidGeq } from '../jbd2/tid.js';
 import { COMPAT, INCOMPAT, RO_COMPAT } from './features.js';
 import { EXT2_MIN_DESC_SIZE } from './format/group-desc.js';
-import { EXT4_ROOT_INO } from './format/inode.js';
 import {
   EXT2_FLAGS_UNSIGNED_HASH,
   EXT4_ENC_STRICT_MODE_FL,
@@ -198,10 +197,9 @@ export class Geometry {
     this.journalInum = (this.compat & COMPAT.has_journal) !== 0 ? get(SUPERBLOCK.s_journal_inum) : 0;
   }
 
-  /** What belongs to the filesystem itself: it has a name in no directory, and quotas do not count it. */
-  isHidden(ino: number): boolean {
-    if (ino < this.firstInode) return ino !== EXT4_ROOT_INO;
-    if (ino === this.orphanFileInum) return true;
+  /** Reserved, the log, the orphan file or a quota file: nothing that a name or an orphan list may lead to, but for the root. */
+  isOwnInode(ino: number): boolean {
+    if (ino < this.firstInode || ino === this.journalInum || ino === this.orphanFileInum) return true;
     for (const quotaInum of this.quotaInums.values()) if (ino === quotaInum) return true;
     return false;
   }

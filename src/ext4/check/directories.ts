@@ -165,7 +165,7 @@ export class DirectoryCheck {
   private compareLinks(): void {
     const many = (this.vol.geometry.roCompat & RO_COMPAT.dir_nlink) !== 0;
     for (const [ino, { links, isDirectory }] of this.used) {
-      if (this.vol.geometry.isHidden(ino)) continue;
+      if (ino !== EXT4_ROOT_INO && this.vol.geometry.isOwnInode(ino)) continue;
       const names = this.names.get(ino) ?? 0;
       const place = `inode ${ino}`;
       if (names === 0 && links > 0 && ino !== EXT4_ROOT_INO) {

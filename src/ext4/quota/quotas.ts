@@ -5,7 +5,7 @@
  */
 import { FsError } from '../../errors.js';
 import type { Handle } from '../../jbd2/handle.js';
-import { EXT4_EA_INODE_FL } from '../format/inode.js';
+import { EXT4_EA_INODE_FL, EXT4_ROOT_INO } from '../format/inode.js';
 import type { Inode } from '../inode.js';
 import type { Volume } from '../volume.js';
 import { type Grace, type Limits, QuotaEntry, type Resource, WritableQuotaEntry } from './quota-entry.js';
@@ -186,7 +186,8 @@ export class Quotas {
 
 /** False for what belongs to the filesystem itself (S_NOQUOTA), and for attribute values, which others pay for. */
 export function isCounted(inode: Inode): boolean {
-  return !inode.vol.geometry.isHidden(inode.ino) && !inode.hasFlag(EXT4_EA_INODE_FL);
+  if (inode.ino === EXT4_ROOT_INO) return true;
+  return !inode.vol.geometry.isOwnInode(inode.ino) && !inode.hasFlag(EXT4_EA_INODE_FL);
 }
 
 export function ownersOf(inode: Inode): Owners {
