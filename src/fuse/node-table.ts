@@ -49,6 +49,12 @@ export class NodeTable {
     this.unlinked.delete(ino);
   }
 
+  /** Inodes without a name that nobody has open: the kernel is about to let go of them, unless it is someone's directory. */
+  get anyLeaving(): boolean {
+    for (const ino of this.unlinked) if (!this.opens.has(ino)) return true;
+    return false;
+  }
+
   get anyDoomed(): boolean {
     return this.doomed.length > 0;
   }

@@ -265,7 +265,9 @@ export class Session implements Context {
   }
 
   retryWithMoreSpace(request: Request, error: unknown): boolean {
-    if (!(error instanceof FsError) || error.code !== 'ENOSPC' || request.spaceRetries >= SPACE_RETRIES) return false;
+    if (!(error instanceof FsError) || request.spaceRetries >= SPACE_RETRIES) return false;
+    if (error.code === 'EDQUOT') return this.retryWhenEvicted(request);
+    if (error.code !== 'ENOSPC') return false;
     const retries = request.spaceRetries + 1;
     let kept = request;
     const again = () => {
@@ -276,6 +278,22 @@ export class Session implements Context {
     if (!this.fs.whenSpaceReturns(() => setImmediate(again))) return false;
     kept = this.keep(request);
     kept.spaceRetries = retries;
+    return true;
+  }
+
+  /** A removed file is its owner's until the kernel has forgotten it, which follows soon. */
+  private retryWhenEvicted(request: Request): boolean {
+    if (!this.nodes.anyDoomed && !this.nodes.anyLeaving) return false;
+    const retries = request.spaceRetries + 1;
+    const kept = this.keep(request);
+    kept.spaceRetries = retries;
+    const again = () => {
+      if (this.closeBegun) return;
+      this.evictDoomed();
+      this.retry(kept);
+      this.afterRequests();
+    };
+    setTimeout(again, 2 ** (retries - 1));
     return true;
   }
 

@@ -127,6 +127,19 @@ describe('quotas of a mounted filesystem', function () {
       });
     }));
 
+  it('are free again for whoever has just removed something', () =>
+    withImage(['-b', '1024'], async (image, mountpoint, d) => {
+      limit(image, '--set', 'user:1000', '--space', '0:100k', '--inodes', '0:2');
+      await withMount(image, mountpoint, LIMITED, () => {
+        const script = `process.setgid(1000); process.setuid(1000); const fs = require('fs');
+          for (let i = 0; i < 200; i++) {
+            fs.writeFileSync('a', Buffer.alloc(90_000)); fs.writeFileSync('b', ''); fs.rmSync('a'); fs.rmSync('b');
+          }`;
+        const { code, output } = run('sh', ['-c', `cd ${d} && exec ${process.execPath} -e "${script}"`]);
+        assert.equal(code, 0, output);
+      });
+    }));
+
   for (const args of [
     ['-b', '1024', '-J', 'size=1'],
     ['-b', '4096'],
