@@ -21,11 +21,10 @@ import { writeJournaled } from './journaled-data.js';
 import type { MountPolicy } from './mount-policy.js';
 import * as namei from './namei.js';
 import { closeVolume, type OpenReport, openVolume } from './open.js';
-import { limitToProject } from './quota/project-stat.js';
 import { type AtimePolicy, type AttributeChanges, setattr, touchAtime } from './setattr.js';
+import { type FilesystemStat, statFilesystem } from './statfs.js';
 import { recordError } from './superblock-io.js';
 import { readlink } from './symlink.js';
-import { totals } from './totals.js';
 import { trimFree } from './trim.js';
 import { truncateTo } from './truncate.js';
 import { readVerified } from './verity.js';
@@ -77,17 +76,6 @@ export interface InodeStat {
   crtime: Timestamp | null;
   generation: number;
   flags: number;
-}
-
-export interface FilesystemStat {
-  blockSize: number;
-  blocks: number;
-  bfree: number;
-  /** Free for unprivileged users: the reserve is not. */
-  bavail: number;
-  files: number;
-  ffree: number;
-  nameMax: number;
 }
 
 export interface SetattrChanges extends AttributeChanges {
@@ -304,24 +292,7 @@ export class Filesystem {
 
   /** A directory that hands its project on, given by `ino`, is as large as the limits of the project. */
   statfs(ino: Ino = EXT4_ROOT_INO): FilesystemStat {
-    const stat = this.statAll();
-    if (this.volume.quotas?.enforces('project')) limitToProject(stat, Inode.get(this.volume, ino));
-    return stat;
-  }
-
-  private statAll(): FilesystemStat {
-    const { geometry } = this.volume;
-    const { freeBlocks, freeInodes, reservedBlocks } = totals(this.volume);
-    const overhead = SUPERBLOCK.s_overhead_blocks.get(this.volume.superblock().view, geometry.superblockOffset);
-    return {
-      blockSize: geometry.blockSize,
-      blocks: geometry.blocksCount - (this.options.countMetadata ? 0 : overhead),
-      bfree: freeBlocks,
-      bavail: Math.max(0, freeBlocks - reservedBlocks),
-      files: geometry.inodesCount,
-      ffree: freeInodes,
-      nameMax: 255,
-    };
+    return statFilesystem(this.volume, ino, this.options.countMetadata === true);
   }
 
   /**

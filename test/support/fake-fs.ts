@@ -4,7 +4,7 @@
  */
 import type { BlockDevice } from '../../src/block/device.js';
 import { type ErrnoName, FsError } from '../../src/errors.js';
-import type { FilesystemStat, InodeStat, SetattrChanges } from '../../src/ext4/filesystem.js';
+import type { InodeStat, SetattrChanges } from '../../src/ext4/filesystem.js';
 import {
   IOEND_UPDATE_TIMES,
   type IomapMapping,
@@ -14,6 +14,7 @@ import {
   TYPE_MAPPED,
   TYPE_UNWRITTEN,
 } from '../../src/ext4/iomap.js';
+import type { FilesystemStat } from '../../src/ext4/statfs.js';
 import type { Timestamp } from '../../src/ext4/volume.js';
 import type { Engine } from '../../src/fuse/engine.js';
 
