@@ -96,6 +96,27 @@ export const COMMAND_TEXTS = {
     options: { part: PART_OPTION, json: JSON_OPTION, journal: JOURNAL_OPTION },
     examples: ['ext4d check disk.img'],
   },
+  quota: {
+    operands: 'IMAGE',
+    summary: 'what users, groups and projects use, and their limits',
+    details:
+      'Of an image with the quota feature that is not mounted: a FUSE mount has no quotactl(2). Sizes are in bytes, or with ' +
+      'k, m, g or t; 0 is no limit. Limits hold where the mount asks for it (usrquota, grpquota, prjquota).',
+    options: {
+      set: { type: 'string', value: 'TYPE:ID', text: 'set the limits below of that user, group or project' },
+      space: { type: 'string', value: 'SOFT:HARD', text: 'limits of space' },
+      inodes: { type: 'string', value: 'SOFT:HARD', text: 'limits of the number of files' },
+      grace: {
+        type: 'string',
+        value: 'TYPE:SPACE:INODES',
+        text: 'seconds for which a soft limit may be passed, of all users, groups or projects',
+      },
+      part: PART_OPTION,
+      json: JSON_OPTION,
+      journal: JOURNAL_OPTION,
+    },
+    examples: ['ext4d quota disk.img', 'ext4d quota --set user:1000 --space 90m:100m disk.img'],
+  },
   crashtest: {
     operands: '-- COMMAND [ARGUMENT]...',
     summary: "crash a program's filesystem at every moment, and see which of its promises are broken",
@@ -146,7 +167,7 @@ export function usageOf(name: CommandName): string {
   const { options, operands } = text(name);
   const visible = Object.entries(options).filter(([, option]) => option.text !== null);
   const words =
-    visible.length > 7
+    visible.length > 6
       ? ['[OPTIONS]']
       : visible.map(([long, { short, value }]) => {
           const flag = short === undefined ? `--${long}` : `-${short}`;

@@ -50,7 +50,7 @@ const LOOKING: readonly ExitCode[] = [
   { code: ImageExit.USAGE, meaning: 'wrong arguments' },
 ];
 
-export type CommandName = 'mount' | 'umount' | 'replay' | 'journal' | 'info' | 'check' | 'crashtest' | 'demo';
+export type CommandName = 'mount' | 'umount' | 'replay' | 'journal' | 'info' | 'check' | 'quota' | 'crashtest' | 'demo';
 
 export const EXIT_CODES: Readonly<Record<CommandName | 'mount.fuse.ext4d', readonly ExitCode[]>> = {
   mount: MOUNT,
@@ -68,6 +68,7 @@ export const EXIT_CODES: Readonly<Record<CommandName | 'mount.fuse.ext4d', reado
     { code: ImageExit.CORRUPT, meaning: 'contradictions, corrupt, or not supported; nothing was written' },
     ...LOOKING.slice(1),
   ],
+  quota: [{ code: ImageExit.OK, meaning: 'done' }, ...LOOKING],
   crashtest: [
     { code: CrashtestExit.KEPT, meaning: 'all promises are kept' },
     { code: CrashtestExit.BROKEN, meaning: 'some are broken' },

@@ -250,7 +250,7 @@ VALUED.image_offset = VALUED.offset;
 VALUED.image_sizelimit = VALUED.sizelimit;
 
 /** Every word that does something. */
-export const HONOURED: readonly string[] = [...Object.keys(PLAIN), ...Object.keys(VALUED)];
+export const HONOURED: readonly string[] = [...new Set([...Object.keys(PLAIN), ...Object.keys(VALUED)])];
 
 const MAX_ID = 0xfffffffe;
 

@@ -37,6 +37,14 @@ export const OPTION_TEXTS: readonly MountOptionText[] = [
     text: 'where an external journal is; may be given more than once, the UUID decides. One that udev knows is found anyway',
   },
   { words: 'cache_size=N[kmg]', text: 'memory for metadata that can be read again, 1m to 64g' },
+  {
+    words: 'usrjquota=FILE, grpjquota=FILE, jqfmt=FORMAT',
+    text: 'accepted, with a warning: quota files among the others are not kept right',
+  },
+  {
+    words: 'usrquota, quota, grpquota, prjquota, noquota',
+    text: 'limits of the hidden quota files hold, for all but root; usage is counted in any case',
+  },
   { words: 'acl, noacl', text: 'POSIX ACLs are enforced and inherited, or not (acl)' },
   { words: 'user_xattr, nouser_xattr', text: 'user.* attributes exist, or not (user_xattr)' },
   {

@@ -1,8 +1,8 @@
 /** What the words usrquota, grpquota, prjquota, usrjquota= and grpjquota= come to on this image. */
 import { RO_COMPAT } from '../ext4/features.js';
 import type { Filesystem } from '../ext4/filesystem.js';
+import { CommandError } from './command-error.js';
 import type { MountOptions } from './mount-options.js';
-import { CommandError } from './report.js';
 
 const WORDS = { userLimits: 'usrquota', groupLimits: 'grpquota', projectLimits: 'prjquota' } as const;
 

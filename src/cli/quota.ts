@@ -7,10 +7,10 @@ import { QUOTA_TYPES, type QuotaType } from '../ext4/quota/quota-file.js';
 import type { Quotas } from '../ext4/quota/quotas.js';
 import type { Volume } from '../ext4/volume.js';
 import { parseArguments, UsageError } from './args.js';
-import { ExitCode, print, withImage } from './image-command.js';
+import { COMMAND_TEXTS, usageOf } from './command-texts.js';
+import { ImageExit } from './exit-codes.js';
+import { print, withImage } from './image-command.js';
 
-const USAGE =
-  'ext4d quota [--json] [--set TYPE:ID [--space SOFT:HARD] [--inodes SOFT:HARD]] [--grace TYPE:SPACE:INODES] IMAGE';
 const MAX_ID = 0xfffffffe;
 const UNIT_BYTES: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
 
@@ -27,6 +27,7 @@ interface GraceChange {
 
 interface Wanted {
   readonly image: string;
+  readonly part?: string;
   readonly journals: readonly string[];
   readonly json: boolean;
   readonly changes: readonly Change[];
@@ -40,8 +41,8 @@ export function runQuota(args: readonly string[]): number {
     wanted = parse(args);
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
-    process.stderr.write(`ext4d: ${error.message}\nusage: ${USAGE}\n`);
-    return ExitCode.USAGE;
+    process.stderr.write(`ext4d quota: ${error.message}\nusage: ${usageOf('quota')}; see: ext4d help quota\n`);
+    return ImageExit.USAGE;
   }
   const { image, changes, graces, json } = wanted;
   const changing = changes.length + graces.length > 0;
@@ -56,23 +57,12 @@ export function runQuota(args: readonly string[]): number {
     if (changing) change(volume, quotas, wanted);
     else show(image, volume, quotas, json);
     closeVolume(volume);
-    return ExitCode.OK;
+    return ImageExit.OK;
   });
 }
 
 function parse(args: readonly string[]): Wanted {
-  const { flags, values, positionals } = parseArguments(
-    args,
-    {
-      json: { type: 'boolean' },
-      set: { type: 'string' },
-      space: { type: 'string' },
-      inodes: { type: 'string' },
-      grace: { type: 'string' },
-      journal: { type: 'string' },
-    },
-    ['IMAGE'],
-  );
+  const { flags, values, positionals } = parseArguments(args, COMMAND_TEXTS.quota.options, ['IMAGE']);
   const last = (name: 'space' | 'inodes') => values[name].at(-1);
   const limits: Partial<Record<Resource, Limits>> = {};
   for (const what of ['space', 'inodes'] as const) {
@@ -83,6 +73,7 @@ function parse(args: readonly string[]): Wanted {
   if (limited !== values.set.length > 0) throw new UsageError('--set goes with --space or --inodes, or both');
   return {
     image: positionals[0],
+    part: values.part.at(-1),
     journals: values.journal,
     json: flags.json,
     changes: values.set.map((value) => {
@@ -106,7 +97,7 @@ function typeOf(text: string): QuotaType {
 
 function number(option: string, text: string | undefined, max: number): number {
   const value = text !== undefined && /^\d+$/.test(text) ? Number(text) : Number.NaN;
-  if (!(value <= max)) throw new UsageError(`${option}: a whole number is expected, as in ${USAGE}`);
+  if (!(value <= max)) throw new UsageError(`${option}: a whole number is expected`);
   return value;
 }
 

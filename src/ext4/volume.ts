@@ -232,11 +232,6 @@ export class Geometry {
     return false;
   }
 
-  /** Reserved, the log, or the orphan file: nothing that a name or an orphan list may lead to, but for the root. */
-  isOwnInode(ino: number): boolean {
-    return ino < this.firstInode || ino === this.journalInum || ino === this.orphanFileInum;
-  }
-
   /** Blocks of group descriptors in each copy that lies behind a superblock; with meta_bg those of the first groups only. */
   get gdtBlocks(): number {
     const all = Math.ceil(this.groupCount / this.descsPerBlock);

@@ -76,7 +76,7 @@ describe('the manual', function () {
   }
 
   it('has every command with its options, in the synopsis and in a section', () => {
-    const shared = tagged(section(page, '.Ss Options of replay, journal, info and check'), 'Fl');
+    const shared = tagged(section(page, '.Ss Options of replay, journal, info, check and quota'), 'Fl');
     const synopsis = section(page, '.Sh SYNOPSIS');
     for (const [name, { options }] of Object.entries(COMMAND_TEXTS)) {
       assert.match(synopsis, new RegExp(`^\\.Cm ${name}$`, 'm'));
