@@ -1,8 +1,10 @@
 /** An error of a mount or unmount, told in one line: what is wrong, with what, and what to do next. */
+import { resolve } from 'node:path';
 import { CorruptionError, FsError, UnsupportedError } from '../errors.js';
 import { UsageError } from './args.js';
 import { CommandError } from './command-error.js';
 import { MountExit } from './exit-codes.js';
+import { readMountinfo } from './mountinfo.js';
 import { adviceOnNoFilesystem } from './partitions.js';
 import { commandName, lockHolders } from './server-process.js';
 
@@ -61,7 +63,7 @@ function explainErrno(code: string, message: string, path: string): Failure {
       return failure(`${path}: cannot be written: mount it read-only (-o ro), or with -o overlay=FILE`);
     case 'EBUSY':
     case 'ETXTBSY':
-      return failure(`${path}: already in use${holderText(path)}: end that first`);
+      return failure(`${path}: already in use${holderText(path)}: ${adviceOnUse(path)}`);
     case 'ENOSPC':
     case 'EDQUOT':
       return failure(`${path}: no space left where it is stored: make room, then try again`);
@@ -70,6 +72,12 @@ function explainErrno(code: string, message: string, path: string): Failure {
     default:
       return failure(`${path}: ${message.replace(/^EINVAL: /, '')}`);
   }
+}
+
+function adviceOnUse(image: string): string {
+  const source = resolve(image);
+  const entry = readMountinfo().find(({ source: mounted, type }) => mounted === source && /^fuse/.test(type));
+  return entry === undefined ? 'end that first' : `it is mounted: ext4d umount ${entry.mountpoint}`;
 }
 
 /** " by ext4d (pid 12)": who has the image locked. */

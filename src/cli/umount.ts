@@ -41,6 +41,8 @@ async function umount(typed: string, lazy: boolean): Promise<void> {
   if (!/^fuse(blk)?\.ext4d$/.test(entry.type) && server === null) {
     throw new CommandError(`${typed}: mounted as ${entry.type}, not by ext4d; use umount`);
   }
+  // Whoever calls this from inside must not be kept there by it.
+  process.chdir('/');
   const progress = new Progress();
   const ticking = setInterval(() => progress.show(`unmounting ${typed}`), 100);
   try {
@@ -83,6 +85,11 @@ async function detach(typed: string, { mountpoint }: MountEntry, lazy: boolean):
     const { code, said } = await fusermount([lazy ? '-uz' : '-u', '--', mountpoint]);
     if (code === 0) return;
     busy = /busy/i.test(said);
+    // It knows the mounts of who calls it, and no others.
+    if (!busy && process.geteuid?.() !== 0 && /not found in|not permitted/i.test(said)) {
+      const whose = `${typed}: mounted by another user`;
+      throw new CommandError(`${whose}: unmount it as that user, or as root`, MountExit.USAGE);
+    }
     if (!busy) throw new CommandError(`${typed}: ${said || `fusermount3 failed with exit code ${code}`}`);
   }
   const users = usersOf(mountpoint, 4);

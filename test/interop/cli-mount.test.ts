@@ -108,6 +108,14 @@ describe('mount and umount', function () {
       }));
   }
 
+  it('umount ends the mount that it is called from inside of', () =>
+    withImage(async (image, mountpoint) => {
+      succeeds(EXT4D, ['mount', image, mountpoint]);
+      const { status, stderr } = spawnSync(EXT4D, ['umount', '.'], { cwd: mountpoint, encoding: 'utf8' });
+      assert.equal(status, 0, stderr);
+      clean(image);
+    }));
+
   it('a busy mount is not unmounted, and the user is named', () =>
     withImage(async (image, mountpoint) => {
       succeeds(EXT4D, ['mount', image, mountpoint]);
@@ -134,7 +142,10 @@ describe('mount and umount', function () {
       for (const options of [[], ['-o', 'ro']]) {
         const { code, output } = run(EXT4D, ['mount', ...options, image, second]);
         assert.equal(code, 32, output);
-        assert.match(output, new RegExp(`already in use by ext4d \\(pid ${server?.pid}\\)`));
+        assert.match(
+          output,
+          new RegExp(`already in use by ext4d \\(pid ${server?.pid}\\): .*umount ${mountpoint}$`, 'm'),
+        );
         assert.equal(output.trimEnd().split('\n').length, 1);
         assert.ok(!isMounted(second));
       }

@@ -140,6 +140,25 @@ describe('exit codes', function () {
     });
   });
 
+  it("umount: 1 for another user's mount", function () {
+    const missing = spawnSync('fusermount3', ['--version']).status !== 0;
+    requireOrSkip(
+      this,
+      process.getuid?.() !== 0 ? 'becoming another user needs root' : missing ? 'no fusermount3' : null,
+    );
+    return withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 32);
+      run('chmod', ['711', scratch]);
+      ends(MountExit.OK, 'mount', ['-o', 'allow_other', image, mountpoint]);
+      const nobody = ['--reuid=65534', '--regid=65534', '--clear-groups'];
+      const { code, output } = run('setpriv', [...nobody, process.execPath, EXT4D, 'umount', mountpoint]);
+      assert.match(output, /mounted by another user: unmount it as that user, or as root/);
+      assert.equal(code, MountExit.USAGE);
+      ends(MountExit.OK, 'umount', [mountpoint]);
+    });
+  });
+
   it('replay, journal, info and check: those of fsck(8)', () =>
     withMountpoint(async (scratch) => {
       const clean = join(scratch, 'clean');
