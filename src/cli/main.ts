@@ -69,6 +69,7 @@ const BUG_CODES: Partial<Record<CommandName, number>> = {
   journal: ImageExit.OPERATIONAL,
   info: ImageExit.OPERATIONAL,
   check: ImageExit.OPERATIONAL,
+  quota: ImageExit.OPERATIONAL,
   crashtest: CrashtestExit.OPERATIONAL,
 };
 

@@ -159,7 +159,7 @@ describe('exit codes', function () {
     });
   });
 
-  it('replay, journal, info and check: those of fsck(8)', () =>
+  it('replay, journal, info, check and quota: those of fsck(8)', () =>
     withMountpoint(async (scratch) => {
       const clean = join(scratch, 'clean');
       const dirty = join(scratch, 'dirty');
@@ -167,8 +167,10 @@ describe('exit codes', function () {
       makeImageFile(clean, 32);
       writeFileSync(dirty, dirtyImage());
       writeFileSync(text, 'hello\n'.repeat(10_000));
-      for (const command of ['replay', 'journal', 'info', 'check'] as const) {
-        ends(0, command, [clean]);
+      const quotas = join(scratch, 'quotas');
+      makeImageFile(quotas, 32, ['-O', 'quota']);
+      for (const command of ['replay', 'journal', 'info', 'check', 'quota'] as const) {
+        ends(0, command, [command === 'quota' ? quotas : clean]);
         ends(4, command, [text]);
         ends(8, command, [join(scratch, 'nothing')]);
         ends(16, command, []);
