@@ -135,6 +135,8 @@ const PLAIN: Record<string, Apply> = {
   grpquota: policy('groupLimits', true),
   prjquota: policy('projectLimits', true),
   noquota: (options) => Object.assign(options.policy, { userLimits: false, groupLimits: false, projectLimits: false }),
+  nombcache: policy('sharesXattrs', false),
+  no_mbcache: policy('sharesXattrs', false),
   minixdf: set('countMetadata', true),
   bsddf: set('countMetadata', false),
   user_xattr: set('userXattr', true),

@@ -8,7 +8,7 @@ import { hasBlockMap } from './inode-blocks.js';
 import { removeOrphan } from './orphan.js';
 import { breakPromises } from './promised-blocks.js';
 import type { Volume } from './volume.js';
-import { freeXattrBlock } from './xattr.js';
+import { releaseXattrs } from './xattr.js';
 
 /** Bitmaps and descriptors of inode, attribute block and orphan record. */
 const FINAL_CREDITS = 12;
@@ -23,14 +23,16 @@ export function evict(vol: Volume, ino: Ino): void {
   breakPromises(vol, ino, 0, EXT_MAX_BLOCKS);
   vol.journal.run(FINAL_CREDITS * 3, (handle) => {
     handle.ensureCredits(FINAL_CREDITS * 3);
-    const inode = Inode.get(vol, ino);
+    const inode = Inode.inUse(vol, ino);
     if (inode.linksCount > 0) return;
     if (hasBlockMap(inode)) removeBlocks(handle, inode, 0, EXT_MAX_BLOCKS);
+    const unusedValues = releaseXattrs(handle, vol, ino);
     handle.ensureCredits(FINAL_CREDITS);
     const last = Inode.load(vol, ino).edit(handle);
-    freeXattrBlock(handle, last);
     removeOrphan(handle, last);
     freeInode(handle, vol, last);
+    // One deep: an inode that holds a value has no attributes.
+    for (const value of unusedValues) evict(vol, value);
   });
 }
 

@@ -83,6 +83,7 @@ const SUPPORTED_RW: Record<FeatureSet, ReadonlySet<string>> = {
     'extent',
     '64bit',
     'flex_bg',
+    'ea_inode',
     'metadata_csum_seed',
     'large_dir',
     'mmp',

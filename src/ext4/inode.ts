@@ -11,6 +11,7 @@ import type { Handle } from '../jbd2/handle.js';
 import { RO_COMPAT } from './features.js';
 import { EXT_MAX_BLOCKS } from './format/extent.js';
 import {
+  EXT4_EA_INODE_FL,
   EXT4_EXTENTS_FL,
   EXT4_HUGE_FILE_FL,
   EXT4_JOURNAL_DATA_FL,
@@ -181,9 +182,17 @@ export class Inode {
     return new Inode(vol, ino, block, base);
   }
 
+  /** An inode in use, of whatever kind. Throws FsError ESTALE, CorruptionError. */
+  static inUse(vol: Volume, ino: Ino): Inode {
+    const inode = Inode.load(vol, ino);
+    if (inode.mode === 0) throw new FsError('ESTALE', `inode ${ino} is free`);
+    return inode;
+  }
+
   /**
-   * An inode that a name or a caller's handle refers to. Throws FsError ESTALE for a free one, CorruptionError for the
-   * filesystem's own: a name for the log would let anyone write to it (is_special_ino).
+   * An inode that a name or a caller's handle refers to. Throws FsError ESTALE for a free one; CorruptionError for the
+   * filesystem's own, since a name for the log would let anyone write to it (is_special_ino), and for one that holds an
+   * attribute's value.
    */
   static get(vol: Volume, ino: Ino): Inode {
     if (ino !== EXT4_ROOT_INO && vol.geometry.isOwnInode(ino)) {
@@ -193,8 +202,9 @@ export class Inode {
         'something refers to an inode of the filesystem itself',
       );
     }
-    const inode = Inode.load(vol, ino);
-    if (inode.mode === 0) throw new FsError('ESTALE', `inode ${ino} is free`);
+    const inode = Inode.inUse(vol, ino);
+    if (inode.hasFlag(EXT4_EA_INODE_FL))
+      throw new CorruptionError('inode', `inode ${ino}`, 'it holds the value of an attribute, and is used as a file');
     return inode;
   }
 
@@ -269,7 +279,7 @@ export class Inode {
   }
   /** ext4_should_journal_data: the content of its blocks goes through the log, as that of anything but a file does. */
   get journalsData(): boolean {
-    return !this.isRegular || this.vol.policy.journalsData || this.hasFlag(EXT4_JOURNAL_DATA_FL);
+    return !this.isRegular || this.vol.policy.journalsData || this.hasFlag(EXT4_JOURNAL_DATA_FL | EXT4_EA_INODE_FL);
   }
   get usesExtents(): boolean {
     return this.hasFlag(EXT4_EXTENTS_FL);
@@ -347,6 +357,13 @@ export class WritableInode extends Inode {
     value: number,
   ): void {
     INODE[field].set(this.block.view, this.base, value);
+  }
+  /** A field that holds something else than its name says. */
+  setRaw32(
+    field: keyof typeof INODE & `i_${'atime' | 'ctime' | 'version'}${'' | '_extra' | '_hi'}`,
+    value: number,
+  ): void {
+    INODE[field].set(this.block.view, this.base, value >>> 0);
   }
   setMode(mode: number): void {
     INODE.i_mode.set(this.block.view, this.base, mode);

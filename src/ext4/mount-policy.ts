@@ -15,6 +15,8 @@ export interface MountPolicy {
   readonly groupOfDirectory: boolean;
   /** Freed blocks are discarded once that is durable. */
   readonly discards: boolean;
+  /** Equal attribute blocks, and equal values in inodes of their own, are kept once. */
+  readonly sharesXattrs: boolean;
   /** Who else but root may use the reserved blocks; group 0 is nobody. */
   readonly resuid: number;
   readonly resgid: number;
@@ -37,6 +39,7 @@ export function policyOf(geometry: Geometry, asked: Partial<MountPolicy> = {}): 
       geometry.hasJournal && (asked.journalsData ?? (defaultMountOpts & EXT4_DEFM_JMODE) === EXT4_DEFM_JMODE_DATA),
     groupOfDirectory: asked.groupOfDirectory ?? (defaultMountOpts & EXT4_DEFM_BSDGROUPS) !== 0,
     discards: asked.discards ?? (defaultMountOpts & EXT4_DEFM_DISCARD) !== 0,
+    sharesXattrs: asked.sharesXattrs ?? true,
     resuid: asked.resuid ?? defaultResuid,
     resgid: asked.resgid ?? defaultResgid,
     ids16: asked.ids16 ?? (defaultMountOpts & EXT4_DEFM_UID16) !== 0,

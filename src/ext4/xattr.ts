@@ -1,24 +1,50 @@
 /**
  * Extended attributes of an inode (fs/ext4/xattr.c): in the space behind its fixed fields first, in a block of their own
- * when that is full.
+ * when that is full; values too large for either in inodes of their own (ea_inode).
  */
-import { FsError } from '../errors.js';
+import { CorruptionError, FsError } from '../errors.js';
+import type { Handle } from '../jbd2/handle.js';
 import { fromDiskAcl, toDiskAcl } from './acl.js';
+import {
+  chargedBlocks,
+  hasEaInodes,
+  readExternalValue,
+  storeCredits,
+  storeValue,
+  ValueReferences,
+} from './ea-inode.js';
+import { evictAll } from './evict.js';
 import { EXT4_APPEND_FL, EXT4_IMMUTABLE_FL } from './format/inode.js';
-import { EXT4_XATTR_MAGIC, XATTR_IBODY_HEADER_BYTES, XATTR_PREFIXES } from './format/xattr.js';
+import { EXT4_XATTR_MAGIC, XATTR_IBODY_HEADER_BYTES, XATTR_PREFIXES, XATTR_SIZE_MAX } from './format/xattr.js';
 import { type Ino, Inode, type WritableInode } from './inode.js';
 import type { Volume } from './volume.js';
-import { fitsBlock, readBlockAttributes, writeBlockAttributes } from './xattr-block.js';
-import { type Area, type Attribute, decodeAttributes, encodeAttributes, encodedBytes } from './xattr-entries.js';
+import {
+  fitsBlock,
+  leavesReserve,
+  leaveXattrBlock,
+  readBlockAttributes,
+  rewriteOwnBlock,
+  writeBlockAttributes,
+  xattrBlockReferences,
+} from './xattr-block.js';
+import {
+  type Area,
+  type Attribute,
+  decodeAttributes,
+  encodeAttributes,
+  encodedBytes,
+  paddedBytes,
+} from './xattr-entries.js';
 
-export { freeXattrBlock, xattrBlockReferences } from './xattr-block.js';
+export { readBlockAttributes as blockAttributes, xattrBlockReferences } from './xattr-block.js';
 
 export const XATTR_CREATE = 1;
 export const XATTR_REPLACE = 2;
 const XATTR_NAME_MAX = 255;
-const XATTR_SIZE_MAX = 65536;
 /** Inode, attribute block, its bitmap and descriptor, and the same for a block left behind. */
 const XATTR_CREDITS = 12;
+/** A block's header and end mark, and an entry with a name of three bytes. */
+const LARGE_VALUE_OVERHEAD = 56;
 
 const ACL_ACCESS = 2;
 const ACL_DEFAULT = 3;
@@ -60,14 +86,15 @@ function inodeArea(inode: Inode): Area | null {
   return { from, end: inode.end, valueBase: from };
 }
 
-function readInodeAttributes(inode: Inode): Attribute[] {
+/** The attributes in the inode itself. Throws CorruptionError. */
+export function inodeAttributes(inode: Inode): Attribute[] {
   const area = inodeArea(inode);
   const { view, bytes } = inode.block;
   if (area === null || view.getUint32(inode.extraEnd, true) !== EXT4_XATTR_MAGIC) return [];
-  return decodeAttributes(view, bytes, area, `inode ${inode.ino}`);
+  return decodeAttributes(view, bytes, area, inode.vol.geometry, `inode ${inode.ino}`);
 }
 
-function writeInodeAttributes(inode: WritableInode, attributes: readonly Attribute[]): void {
+function writeInodeAttributes(_handle: Handle, inode: WritableInode, attributes: readonly Attribute[]): void {
   const area = inodeArea(inode);
   if (area === null) return;
   const { view, bytes } = inode.block;
@@ -95,24 +122,24 @@ export function getXattr(vol: Volume, ino: Ino, name: Uint8Array): Uint8Array | 
   const wanted = checkName(name);
   const inode = Inode.get(vol, ino);
   const found =
-    readInodeAttributes(inode).find((attribute) => sameName(attribute, wanted)) ??
-    readBlockAttributes(vol, inode).find((attribute) => sameName(attribute, wanted));
+    inodeAttributes(inode).find((attribute) => sameName(attribute, wanted)) ??
+    readBlockAttributes(inode).find((attribute) => sameName(attribute, wanted));
   if (found === undefined) return null;
-  if (found.valueInum !== 0) throw new FsError('EOPNOTSUPP', 'the value is in an inode of its own (ea_inode)');
-  return found.index === ACL_ACCESS || found.index === ACL_DEFAULT ? fromDiskAcl(found.value, ino) : found.value;
+  const value = found.external === null ? found.value : readExternalValue(inode, found);
+  return found.index === ACL_ACCESS || found.index === ACL_DEFAULT ? fromDiskAcl(value, ino) : value;
 }
 
 /** Full names, each with a NUL behind it. */
 export function listXattrs(inode: Inode): Uint8Array {
   const parts: number[] = [];
-  for (const { index, name } of [...readInodeAttributes(inode), ...readBlockAttributes(inode.vol, inode)]) {
+  for (const { index, name } of [...inodeAttributes(inode), ...readBlockAttributes(inode)]) {
     const prefix = PREFIXES.find((entry) => entry.index === index);
     if (prefix !== undefined) parts.push(...prefix.bytes, ...name, 0);
   }
   return Uint8Array.from(parts);
 }
 
-/** Throws FsError: EEXIST, ENODATA, ENOSPC, E2BIG, EPERM, EOPNOTSUPP. */
+/** Throws FsError: EEXIST, ENODATA, ENOSPC, E2BIG, EPERM, EOPNOTSUPP; CorruptionError. */
 export function setXattr(vol: Volume, ino: Ino, name: Uint8Array, value: Uint8Array, flags: number): void {
   const wanted = checkName(name);
   if (value.length > XATTR_SIZE_MAX) throw new FsError('E2BIG');
@@ -121,51 +148,168 @@ export function setXattr(vol: Volume, ino: Ino, name: Uint8Array, value: Uint8Ar
     index: wanted.index,
     name: wanted.name.slice(),
     value: isAcl ? toDiskAcl(value) : value.slice(),
-    valueInum: 0,
+    external: null,
   };
-  change(vol, ino, wanted, (exists) => {
+  change(vol, ino, wanted, value.length, (exists) => {
     if (exists && (flags & XATTR_CREATE) !== 0) throw new FsError('EEXIST');
     if (!exists && (flags & XATTR_REPLACE) !== 0) throw new FsError('ENODATA');
     return attribute;
   });
 }
 
-/** Throws FsError ENODATA. */
+/** Throws FsError ENODATA, EPERM, CorruptionError. */
 export function removeXattr(vol: Volume, ino: Ino, name: Uint8Array): void {
-  change(vol, ino, checkName(name), (exists) => {
+  change(vol, ino, checkName(name), 0, (exists) => {
     if (!exists) throw new FsError('ENODATA');
     return null;
   });
 }
 
-function change(vol: Volume, ino: Ino, wanted: SplitName, decide: (exists: boolean) => Attribute | null): void {
-  vol.journal.run(XATTR_CREDITS, (handle) => {
+/** What a change may touch; with values elsewhere, those whose references change with it as well. */
+function changeCredits(vol: Volume, ino: Ino, valueLength: number): number {
+  if (!hasEaInodes(vol)) return XATTR_CREDITS;
+  const listed = readBlockAttributes(Inode.get(vol, ino)).filter(({ external }) => external !== null).length;
+  const credits = XATTR_CREDITS + storeCredits(vol, valueLength) + listed;
+  if (credits > vol.journal.maxTransactionBlocks)
+    throw new FsError('ENOSPC', `the log is too small for a change of ${credits} blocks`);
+  return credits;
+}
+
+function change(
+  vol: Volume,
+  ino: Ino,
+  wanted: SplitName,
+  valueLength: number,
+  decide: (exists: boolean) => Attribute | null,
+): void {
+  const unused = vol.journal.run(changeCredits(vol, ino, valueLength), (handle) => {
     const inode = Inode.get(vol, ino);
     if ((inode.flags & (EXT4_IMMUTABLE_FL | EXT4_APPEND_FL)) !== 0)
       throw new FsError('EPERM', `inode ${ino} may not be changed`);
     const others = (attributes: Attribute[]) => attributes.filter((attribute) => !sameName(attribute, wanted));
-    const inInode = readInodeAttributes(inode);
-    const inBlock = readBlockAttributes(vol, inode);
+    const inInode = inodeAttributes(inode);
+    const inBlock = readBlockAttributes(inode);
     const keptInInode = others(inInode);
     const keptInBlock = others(inBlock);
     const wasInBlock = keptInBlock.length < inBlock.length;
-    const added = decide(wasInBlock || keptInInode.length < inInode.length);
-    if ([...inInode, ...inBlock].some((attribute) => attribute.valueInum !== 0)) {
-      throw new FsError('EOPNOTSUPP', 'values in inodes of their own (ea_inode) cannot be changed');
-    }
+    const replaced = [...inInode, ...inBlock].filter((attribute) => sameName(attribute, wanted));
+    const added = decide(replaced.length > 0);
+    let blocks = 0;
+    for (const attribute of replaced) blocks -= chargedBlocks(inode, attribute);
     let blockChanges = wasInBlock;
     if (added !== null) {
-      if (fitsInode(inode, [...keptInInode, added])) keptInInode.push(added);
-      else {
-        keptInBlock.push(added);
-        blockChanges = true;
-        if (!fitsBlock(vol, keptInBlock))
-          throw new FsError('ENOSPC', 'the attributes do not fit the inode and its block');
-      }
+      const { place, attribute } = findPlace(handle, inode, keptInInode, keptInBlock, added);
+      if (place === 'block') blockChanges = true;
+      (place === 'inode' ? keptInInode : keptInBlock).push(attribute);
+      blocks += chargedBlocks(inode, attribute);
     }
+    const references = new ValueReferences();
+    references.drop(inInode);
+    references.take(keptInInode);
     const writable = inode.edit(handle);
-    writeInodeAttributes(writable, keptInInode);
-    if (blockChanges) writeBlockAttributes(handle, vol, writable, keptInBlock);
+    writeInodeAttributes(handle, writable, keptInInode);
+    if (blockChanges) writeBlockAttributes(handle, writable, keptInBlock, references);
+    if (blocks !== 0) writable.addBlocks(blocks);
     writable.setCtime(vol.env.now());
+    return references.settle(handle, writable);
   });
+  evictAll(vol, unused);
+}
+
+/**
+ * Where a new attribute goes (ext4_xattr_set_handle): in the inode, in its block, or, if the value fits neither, with the
+ * value in an inode of its own. Throws FsError ENOSPC.
+ */
+function findPlace(
+  handle: Handle,
+  inode: Inode,
+  inInode: readonly Attribute[],
+  inBlock: readonly Attribute[],
+  added: Attribute,
+): { place: 'inode' | 'block'; attribute: Attribute } {
+  const { vol } = inode;
+  const { value, name } = added;
+  const inline = hasEaInodes(vol) && isLarge(vol, value) ? null : placeOf(inode, inInode, inBlock, added);
+  if (inline !== null) return { place: inline, attribute: added };
+  if (hasEaInodes(vol) && value.length > 0) {
+    const entry = { ...added, value: value.subarray(0, 0) };
+    const place = placeOf(inode, inInode, inBlock, entry);
+    if (place !== null) return { place, attribute: { ...entry, external: storeValue(handle, inode, name, value) } };
+  }
+  throw new FsError('ENOSPC', 'the attributes do not fit the inode and its block');
+}
+
+/** EXT4_XATTR_MIN_LARGE_EA_SIZE: no block has room for it next to a short name. */
+function isLarge(vol: Volume, value: Uint8Array): boolean {
+  return paddedBytes(value.length) > vol.geometry.blockSize - LARGE_VALUE_OVERHEAD;
+}
+
+function placeOf(
+  inode: Inode,
+  inInode: readonly Attribute[],
+  inBlock: readonly Attribute[],
+  added: Attribute,
+): 'inode' | 'block' | null {
+  const { vol } = inode;
+  if (fitsInode(inode, [...inInode, added])) return 'inode';
+  const block = [...inBlock, added];
+  return fitsBlock(vol, block) && (added.value.length === 0 || leavesReserve(vol, block)) ? 'block' : null;
+}
+
+/**
+ * An inode without links gives up its attributes (ext4_xattr_delete_inode). May restart the handle: the inode must be on
+ * the orphan list, and what is left of its attributes is whole then. Returns inodes of values to be evicted after it,
+ * which are on that list too. A value that cannot be found is reported, and passed over. Throws CorruptionError.
+ */
+export function releaseXattrs(handle: Handle, vol: Volume, ino: Ino): Ino[] {
+  const unused: Ino[] = [];
+  if (hasEaInodes(vol)) {
+    releaseValues(handle, vol, ino, unused, inodeAttributes, writeInodeAttributes);
+    const { fileAcl } = Inode.load(vol, ino);
+    if (fileAcl !== 0 && xattrBlockReferences(vol, fileAcl) === 1)
+      releaseValues(handle, vol, ino, unused, readBlockAttributes, rewriteOwnBlock);
+  }
+  handle.ensureCredits(XATTR_CREDITS);
+  leaveXattrBlock(handle, Inode.load(vol, ino).edit(handle), null);
+  return unused;
+}
+
+/** So many references are dropped in one handle, at two blocks each. */
+const RELEASE_BATCH = 16;
+
+function releaseValues(
+  handle: Handle,
+  vol: Volume,
+  ino: Ino,
+  unused: Ino[],
+  read: (inode: Inode) => Attribute[],
+  write: (handle: Handle, inode: WritableInode, attributes: readonly Attribute[]) => void,
+): void {
+  const pastCorruption = <T>(part: () => T): T | null => {
+    try {
+      return part();
+    } catch (error) {
+      if (!(error instanceof CorruptionError)) throw error;
+      vol.reportCorruption(error);
+      return null;
+    }
+  };
+  for (;;) {
+    const attributes = pastCorruption(() => read(Inode.load(vol, ino))) ?? [];
+    const batch = attributes.filter(({ external }) => external !== null).slice(0, RELEASE_BATCH);
+    if (batch.length === 0) return;
+    handle.ensureCredits(XATTR_CREDITS + 2 * RELEASE_BATCH);
+    const inode = Inode.load(vol, ino).edit(handle);
+    for (const attribute of batch) {
+      const references = new ValueReferences();
+      references.drop([attribute]);
+      unused.push(...(pastCorruption(() => references.settle(handle, inode)) ?? []));
+    }
+    // With the references, so that after a restart none is dropped twice.
+    write(
+      handle,
+      inode,
+      attributes.filter((attribute) => !batch.includes(attribute)),
+    );
+  }
 }

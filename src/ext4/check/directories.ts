@@ -115,6 +115,7 @@ export class DirectoryCheck {
     if (fileType !== 0 && fileType !== FILE_TYPE[facts.mode & S_IFMT]) {
       this.aboutName(dir, name, `inode ${ino} has another type than ${fileType}`);
     }
+    if (facts.isValue) this.aboutName(dir, name, `inode ${ino} holds the value of an attribute`);
     this.names.set(ino, (this.names.get(ino) ?? 0) + 1);
     if (!facts.isDirectory) return;
     this.children.set(dir.ino, (this.children.get(dir.ino) ?? 0) + 1);
@@ -164,8 +165,8 @@ export class DirectoryCheck {
 
   private compareLinks(): void {
     const many = (this.vol.geometry.roCompat & RO_COMPAT.dir_nlink) !== 0;
-    for (const [ino, { links, isDirectory }] of this.used) {
-      if (ino !== EXT4_ROOT_INO && this.vol.geometry.isOwnInode(ino)) continue;
+    for (const [ino, { links, isDirectory, isValue }] of this.used) {
+      if (isValue || (ino !== EXT4_ROOT_INO && this.vol.geometry.isOwnInode(ino))) continue;
       const names = this.names.get(ino) ?? 0;
       const place = `inode ${ino}`;
       if (names === 0 && links > 0 && ino !== EXT4_ROOT_INO) {

@@ -1,12 +1,13 @@
 /** Every inode in use: that it is one, that its blocks are its own, and that its counts fit them. */
 import { testBit } from '../bitmap.js';
-import { GOOD_OLD_INODE_SIZE } from '../format/inode.js';
+import { EXT4_EA_INODE_FL } from '../format/inode.js';
 import { GroupDescriptor } from '../group.js';
 import { type Ino, Inode } from '../inode.js';
 import { hasUninitInodes, readInodeBitmap } from '../inode-bitmap.js';
 import { hasBlockMap, walkInodeBlocks } from '../inode-blocks.js';
 import type { Volume } from '../volume.js';
-import { listXattrs, xattrBlockReferences } from '../xattr.js';
+import { xattrBlockReferences } from '../xattr.js';
+import { AttributeValueCheck } from './attribute-values.js';
 import type { BlockMap } from './block-map.js';
 import type { Findings } from './findings.js';
 
@@ -19,6 +20,8 @@ export interface InodeFacts {
   readonly mode: number;
   readonly links: number;
   readonly isDirectory: boolean;
+  /** It holds an attribute's value, and has no name. */
+  readonly isValue: boolean;
 }
 
 /** Looks at all inodes; returns those in use, by number. */
@@ -29,6 +32,7 @@ export class InodeCheck {
   private readonly blocks: BlockMap;
   private readonly findings: Findings;
   private readonly orphans: ReadonlySet<Ino>;
+  private readonly values: AttributeValueCheck;
   /** Inodes met that share an attribute block. */
   private readonly xattrUsers = new Map<number, number>();
 
@@ -37,6 +41,7 @@ export class InodeCheck {
     this.blocks = blocks;
     this.findings = findings;
     this.orphans = orphans;
+    this.values = new AttributeValueCheck(vol, findings);
   }
 
   run(): void {
@@ -49,6 +54,11 @@ export class InodeCheck {
         this.findings.add('attribute block', `block ${block}`, `${references} references, ${users} inodes use it`);
       }
     }
+    this.values.compare(this.valueInodes);
+  }
+
+  private get valueInodes(): Ino[] {
+    return [...this.used].filter(([, { isValue }]) => isValue).map(([ino]) => ino);
   }
 
   private checkGroup(desc: GroupDescriptor): void {
@@ -100,14 +110,16 @@ export class InodeCheck {
     if (links > 0 && inode.dtime !== 0 && !this.orphans.has(ino)) {
       this.findings.add('inode', place, 'it has a time of deletion');
     }
-    const blocks = ino === RESIZE_INO ? this.claimReserve(inode) : this.checkBlocks(inode);
+    const valueBlocks = this.values.noteOwner(inode);
+    const blocks = ino === RESIZE_INO ? this.claimReserve(inode) : this.checkBlocks(inode) + valueBlocks;
     if (blocks !== null && inode.sectors !== blocks * (this.vol.geometry.blockSize / 512)) {
       this.findings.add('inode', place, `i_blocks is ${inode.sectors} sectors, found ${blocks} blocks`);
     }
     if (this.vol.geometry.inodeSize > GOOD_OLD_INODE_SIZE || inode.fileAcl !== 0) {
       this.findings.collect(() => listXattrs(inode));
     }
-    return { mode: inode.mode, links, isDirectory: inode.isDirectory };
+    const isValue = inode.hasFlag(EXT4_EA_INODE_FL);
+    return { mode: inode.mode, links, isDirectory: inode.isDirectory, isValue };
   }
 
   /** The resize inode maps the descriptors' reserve, which is claimed already, through one block of its own. */

@@ -2,6 +2,11 @@
 import { bytes, layout, le16, le32, u8 } from '../../codec/layout.js';
 
 export const EXT4_XATTR_MAGIC = 0xea020000;
+/** Inodes that may share an attribute block. */
+export const EXT4_XATTR_REFCOUNT_MAX = 1024;
+/** What e_value_size may be at most; system calls allow XATTR_SIZE_MAX. */
+export const EXT4_XATTR_SIZE_MAX = 1 << 24;
+export const XATTR_SIZE_MAX = 65536;
 
 /** struct ext4_xattr_header: starts an attribute block. In an inode only the magic number stands there. */
 export const XATTR_HEADER = layout('ext4_xattr_header', 32, {
