@@ -46,6 +46,7 @@ export class Campaign {
       unitBytes: blockSize,
       checkpointBytes: CHECKPOINT_BYTES,
       policy: this.format.policy,
+      equalAttributes: this.format.attributes?.equal,
       agedCommits: this.options.aged === true || isAged(commands) ? commitsToWrap(this.format, commands.length) : 0,
     };
     const recorded = await Workload.record(new MemoryDevice(this.pristine.slice()), commands, settings);
@@ -70,11 +71,14 @@ export class Campaign {
     path?: string,
     { shrink = true, late = () => false }: { shrink?: boolean; late?: () => boolean } = {},
   ): Promise<void> {
-    const commands = fc.array(commandArbitrary(this.format.blockSize, this.options.ops), {
-      minLength: 1,
-      maxLength: 60,
-      size: 'max',
-    });
+    const commands = fc.array(
+      commandArbitrary(this.format.blockSize, this.options.ops, this.format.attributes?.lengths),
+      {
+        minLength: 1,
+        maxLength: 60,
+        size: 'max',
+      },
+    );
     const property = fc.asyncProperty(commands, async (script) => {
       if (late()) return;
       await this.try([...PRELUDE, ...script], { ...this.options, seed: seed + script.length }, PRELUDE.length);

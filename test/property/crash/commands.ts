@@ -42,6 +42,7 @@ export function commandArbitrary(
   blockSize: number,
   /** Only these, with the same weights. */
   only?: readonly Command['op'][],
+  attributeLengths: readonly number[] = [3, 20, 200, 600],
 ): fc.Arbitrary<Command> {
   const path = fc.constantFrom(...PATHS);
   const pos = fc.oneof(
@@ -81,7 +82,7 @@ export function commandArbitrary(
   record(3, ['setxattr'], {
     path,
     name: fc.constantFrom('user.a', 'user.b'),
-    length: fc.constantFrom(3, 20, 200, 600),
+    length: fc.constantFrom(...attributeLengths),
   });
   record(1, ['removexattr'], { path, name: fc.constantFrom('user.a', 'user.b') });
   record(6, ['fsync'], { path });

@@ -13,6 +13,8 @@ export interface Format {
   readonly sizeMiB: number;
   readonly args: readonly string[];
   readonly policy?: Partial<MountPolicy>;
+  /** Lengths of attributes in random workloads, and whether those of equal length are equal, so that they are shared. */
+  readonly attributes?: { readonly lengths: readonly number[]; readonly equal: boolean };
 }
 
 const SMALL = ['-N', '64', '-J', 'size=1', '-m', '0', '-O', '^resize_inode'];
@@ -45,6 +47,13 @@ export const FORMATS: readonly Format[] = [
     blockSize: 1024,
     sizeMiB: 3,
     args: ['-b', '1024', ...SMALL, '-O', 'quota,project', '-E', 'quotatype=usrquota:grpquota:prjquota'],
+  },
+  {
+    name: '1k-ea-inode',
+    blockSize: 1024,
+    sizeMiB: 3,
+    args: ['-b', '1024', ...SMALL, '-N', '160', '-O', 'ea_inode'],
+    attributes: { lengths: [3, 20, 200, 600, 900, 1500, 5000], equal: true },
   },
   { name: '4k', blockSize: 4096, sizeMiB: 8, args: ['-N', '64', '-m', '0'] },
 ];

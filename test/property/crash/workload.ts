@@ -64,6 +64,8 @@ interface SlowRead {
 
 export interface WorkloadOptions {
   readonly policy?: Partial<MountPolicy>;
+  /** Attributes of the same length have the same value. */
+  readonly equalAttributes?: boolean;
   /** The block size: each block of a larger write is kept or lost by itself. */
   readonly unitBytes?: number;
   /** Metadata kept in memory before a checkpoint begins by itself. */
@@ -81,6 +83,7 @@ export class Workload {
   private readonly open: Node[] = [];
   private slow: SlowWrite[] = [];
   private exact: boolean;
+  private readonly equalAttributes: boolean;
   /** The device is one that fails. */
   private readonly mayFail: boolean;
   private reads: SlowRead[] = [];
@@ -96,6 +99,7 @@ export class Workload {
 
   constructor(below: BlockDevice, options: WorkloadOptions = {}) {
     this.exact = options.policy?.journalsData === true;
+    this.equalAttributes = options.equalAttributes === true;
     this.mayFail = options.device !== undefined;
     this.device = options.device ?? new RecordingDevice(below, options.unitBytes);
     this.fs = Filesystem.open(this.device, {
@@ -283,7 +287,9 @@ export class Workload {
         return true;
       case 'setxattr': {
         if (node === undefined || node.type === 'symlink') return false;
-        const value = new Uint8Array(command.length).fill(this.serial++ & 0xff);
+        const value = new Uint8Array(command.length).fill(
+          this.equalAttributes ? command.length & 0xff : this.serial++ & 0xff,
+        );
         fs.setxattr(node.ino, bytes(command.name), value, 0);
         node.xattrs.set(command.name, value);
         model.commit([node]);
