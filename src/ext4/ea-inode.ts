@@ -163,8 +163,7 @@ function holds(vol: Volume, ino: Ino, value: Uint8Array, hash: number): boolean 
   try {
     const inode = valueInode(vol, ino);
     if (inode.sizeBytes !== value.length || storedHash(inode) !== hash || storedReferences(inode) === 0) return false;
-    const content = readContent(inode, value.length);
-    return content.every((byte, i) => byte === value[i]);
+    return Buffer.compare(readContent(inode, value.length), value) === 0;
   } catch (error) {
     if (!(error instanceof CorruptionError)) throw error;
     return false;

@@ -150,7 +150,7 @@ export function encodeAttributes(
 export function compareAttributes(a: Attribute, b: Attribute): number {
   if (a.index !== b.index) return a.index - b.index;
   if (a.name.length !== b.name.length) return a.name.length - b.name.length;
-  return compareBytes(a.name, b.name);
+  return Buffer.compare(a.name, b.name);
 }
 
 /** Same names, same values, or values in the same inode (ext4_xattr_cmp). Both in the order of a block. */
@@ -161,15 +161,10 @@ export function sameAttributes(some: readonly Attribute[], others: readonly Attr
       const b = others[i];
       if (compareAttributes(a, b) !== 0) return false;
       if (a.external === null || b.external === null) {
-        return a.external === b.external && a.value.length === b.value.length && compareBytes(a.value, b.value) === 0;
+        return a.external === b.external && Buffer.compare(a.value, b.value) === 0;
       }
       const { ino, sizeBytes, hash } = a.external;
       return ino === b.external.ino && sizeBytes === b.external.sizeBytes && hash === b.external.hash;
     })
   );
-}
-
-function compareBytes(a: Uint8Array, b: Uint8Array): number {
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return a[i] - b[i];
-  return 0;
 }
