@@ -3,7 +3,7 @@ import { crc32c } from '../codec/crc.js';
 import { type ReadBytes, readView, type WriteView } from '../codec/view.js';
 import type { CorruptionError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
-import { RO_COMPAT } from './features.js';
+import { COMPAT, RO_COMPAT } from './features.js';
 import { EXT4_ERROR_FS, SUPERBLOCK } from './format/superblock.js';
 import type { Geometry, Volume } from './volume.js';
 
@@ -52,6 +52,16 @@ export function allowFileSize(handle: Handle, volume: Volume, sizeBytes: number)
   if ((features & RO_COMPAT.large_file) !== 0) return;
   const block = handle.getWriteAccess(volume.superblock());
   SUPERBLOCK.s_feature_ro_compat.set(block.view, at, features | RO_COMPAT.large_file);
+  handle.dirtyMetadata(block);
+}
+
+/** An inode is about to get an attribute: without the ext_attr feature e2fsck takes it away (ext4_xattr_update_super_block). */
+export function allowXattrs(handle: Handle, volume: Volume): void {
+  const at = volume.geometry.superblockOffset;
+  const features = SUPERBLOCK.s_feature_compat.get(volume.superblock().view, at);
+  if ((features & COMPAT.ext_attr) !== 0) return;
+  const block = handle.getWriteAccess(volume.superblock());
+  SUPERBLOCK.s_feature_compat.set(block.view, at, features | COMPAT.ext_attr);
   handle.dirtyMetadata(block);
 }
 

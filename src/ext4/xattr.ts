@@ -17,6 +17,7 @@ import { evictAll } from './evict.js';
 import { EXT4_APPEND_FL, EXT4_IMMUTABLE_FL } from './format/inode.js';
 import { EXT4_XATTR_MAGIC, XATTR_IBODY_HEADER_BYTES, XATTR_PREFIXES, XATTR_SIZE_MAX } from './format/xattr.js';
 import { type Ino, Inode, type WritableInode } from './inode.js';
+import { allowXattrs } from './superblock-io.js';
 import type { Volume } from './volume.js';
 import {
   fitsBlock,
@@ -198,6 +199,7 @@ function change(
     for (const attribute of replaced) blocks -= chargedBlocks(inode, attribute);
     let blockChanges = wasInBlock;
     if (added !== null) {
+      allowXattrs(handle, vol);
       const { place, attribute } = findPlace(handle, inode, keptInInode, keptInBlock, added);
       if (place === 'block') blockChanges = true;
       (place === 'inode' ? keptInInode : keptInBlock).push(attribute);

@@ -311,6 +311,13 @@ describe('attribute blocks', () => {
     closeAndCheckTwice(fixture);
   }).timeout(20_000);
 
+  it('are announced in a superblock that knew of none', () => {
+    const fixture = open([...ARGS, '-O', '^ext_attr']);
+    set(fixture.vol, A, 'user.a', value(300));
+    closeAndCheckTwice(fixture);
+    assert.deepEqual(get(reopen(fixture.image), A, 'user.a'), value(300));
+  });
+
   it('that were begun by what failed are not offered', () => {
     const fixture = open(ARGS);
     const { vol } = fixture;
