@@ -14,6 +14,7 @@ import {
 import { RO_COMPAT } from './features.js';
 import {
   EXT4_APPEND_FL,
+  EXT4_EA_INODE_FL,
   EXT4_IMMUTABLE_FL,
   EXT4_LINK_MAX,
   EXT4_PROJINHERIT_FL,
@@ -50,7 +51,12 @@ export function lookup(vol: Volume, parent: Ino, name: Uint8Array): Ino | 0 {
 /** Throws FsError ESTALE for what no name leads to: free inodes, removed ones, and the filesystem's own (ext4_nfs_get_inode). */
 export function byHandle(vol: Volume, ino: Ino): Ino {
   const inRange = ino === EXT4_ROOT_INO || (!vol.geometry.isOwnInode(ino) && ino <= vol.geometry.inodesCount);
-  if (!inRange || Inode.get(vol, ino).linksCount === 0) throw new FsError('ESTALE', `inode ${ino} has no name`);
+  const nameless = () => {
+    const inode = Inode.inUse(vol, ino);
+    // The number may have been used again, for the value of an attribute.
+    return inode.linksCount === 0 || inode.hasFlag(EXT4_EA_INODE_FL);
+  };
+  if (!inRange || nameless()) throw new FsError('ESTALE', `inode ${ino} has no name`);
   return ino;
 }
 

@@ -437,6 +437,10 @@ describe('an attribute value that is not what its entry says', () => {
     const { vol, ino } = withValue();
     assert.ok(Inode.load(vol, ino).hasFlag(EXT4_EA_INODE_FL));
     assert.throws(() => Inode.get(vol, ino), CorruptionError);
+    assert.throws(
+      () => namei.byHandle(vol, ino),
+      (error) => error instanceof FsError && error.code === 'ESTALE',
+    );
     assert.throws(() => set(vol, ino, 'user.a', value(3)), CorruptionError);
   });
 
