@@ -81,6 +81,8 @@ export class BlockCache {
     this.blockSize = blockSize;
     this.limitBlocks = Math.max(MIN_BLOCKS, Math.floor(limitBytes / blockSize));
     this.clean = new LRUCache({ max: this.limitBlocks * 2 });
+    // An LRUCache that loses its last entry clears all its slots, which takes as long as a hundred blocks: one stays.
+    this.clean.set(-1, new CachedBlock(-1, new Uint8Array(0), { name: 'no block' }, 0));
   }
 
   /** The block, read and verified if it was not in memory. Throws CorruptionError, or FsError EIO. */
