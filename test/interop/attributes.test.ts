@@ -1,8 +1,15 @@
 /** Extended attributes of all sizes, written by ext4d and by the kernel: each reads what the other wrote, e2fsck has nothing to say. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { copyFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { MemoryDevice } from '../../src/block/memory-device.js';
+import { EXT4_ROOT_INO } from '../../src/ext4/format/inode.js';
+import { Inode } from '../../src/ext4/inode.js';
+import { lookup } from '../../src/ext4/namei.js';
+import { openVolume } from '../../src/ext4/open.js';
+import { blockAttributes, inodeAttributes } from '../../src/ext4/xattr.js';
+import type { Attribute } from '../../src/ext4/xattr-entries.js';
 import { fsckFile, makeImageFile, run } from '../support/mke2fs.js';
 import {
   EXT4D,
@@ -106,6 +113,44 @@ function change(directory: string, prefix: string): void {
   for (let i = 2; i < 24; i += 3) run('setfattr', ['-x', 'user.k2', join(directory, `${prefix}${i}`)]);
 }
 
+/** Files with values of lengths around all limits, one after the other until nothing more fits. */
+function fillToTheBrim(directory: string): void {
+  const around = [60, 88, 92, 96, 840, 860, 896, 900, 964, 968, 972, 3580, 3584, 4036, 4040, 4044, 4096];
+  const files = new Map<string, Attributes>();
+  for (let i = 0; i < 60; i++) {
+    const random = generator(i);
+    const attributes: Attributes = new Map();
+    for (let k = 0; k <= i % 12; k++) {
+      const length = i < around.length ? around[i] : around[random(around.length)] - random(8);
+      const name = `user.${'abcdefghijkl'[k].repeat([1, 3, 60][random(3)])}`;
+      attributes.set(name, Buffer.alloc(length, `${i} ${k}`));
+    }
+    files.set(`f${i}`, attributes);
+    writeFileSync(join(directory, `f${i}`), '');
+  }
+  setAll(directory, files);
+  // Again with other lengths: values change places.
+  for (const attributes of files.values()) {
+    for (const [name, value] of attributes)
+      attributes.set(name, Buffer.alloc(Math.floor((value.length * 2) / 3), name));
+  }
+  setAll(directory, files);
+}
+
+/** Where the attributes of each file are, with the hashes of those that are elsewhere, and the space the file uses. */
+function places(image: string): string {
+  const { volume } = openVolume(new MemoryDevice(new Uint8Array(readFileSync(image))), { readOnly: true });
+  const text = ({ name, value, external }: Attribute) =>
+    `${Buffer.from(name)}: ${external === null ? value.length : `inode of its own, ${external.sizeBytes}, ${external.hash}`}`;
+  const lines: string[] = [];
+  for (let i = 0; i < 60; i++) {
+    const inode = Inode.get(volume, lookup(volume, EXT4_ROOT_INO, Buffer.from(`f${i}`)));
+    const inInode = inodeAttributes(inode).map(text).sort();
+    lines.push(`f${i} [${inInode}] [${blockAttributes(inode).map(text)}] ${inode.sectors}`);
+  }
+  return lines.join('\n');
+}
+
 function mustBeClean(image: string): void {
   const { code, output } = fsckFile(image);
   assert.equal(code, 0, output);
@@ -152,6 +197,24 @@ describe('extended attributes', function () {
           for (const file of readdirSync(mountpoint)) if (file !== 'lost+found') rmSync(join(mountpoint, file));
         });
         mustBeClean(image);
+      }));
+  }
+
+  for (const args of [
+    ['-b', '1024', '-I', '128', '-O', 'ea_inode'],
+    ['-b', '4096', '-O', 'ea_inode'],
+    ['-b', '4096', '-I', '1024', '-O', 'ea_inode'],
+  ]) {
+    it(`are put where the kernel puts them: inode, block, or an inode of their own (${args.join(' ')})`, () =>
+      withMountpoint(async (scratch, mountpoint) => {
+        const uuid = ['-U', '11111111-2222-3333-4444-555555555555'];
+        const theirs = join(scratch, 'theirs');
+        const ours = join(scratch, 'ours');
+        for (const image of [theirs, ours]) makeImageFile(image, 32, [...args, ...uuid]);
+        await withKernelMount(theirs, mountpoint, 'nombcache', () => fillToTheBrim(mountpoint));
+        await withMount(ours, mountpoint, 'nombcache', () => fillToTheBrim(mountpoint));
+        assert.equal(places(ours), places(theirs));
+        assert.match(places(ours), /inode of its own/);
       }));
   }
 
