@@ -115,9 +115,6 @@ export class InodeCheck {
     if (blocks !== null && inode.sectors !== blocks * (this.vol.geometry.blockSize / 512)) {
       this.findings.add('inode', place, `i_blocks is ${inode.sectors} sectors, found ${blocks} blocks`);
     }
-    if (this.vol.geometry.inodeSize > GOOD_OLD_INODE_SIZE || inode.fileAcl !== 0) {
-      this.findings.collect(() => listXattrs(inode));
-    }
     const isValue = inode.hasFlag(EXT4_EA_INODE_FL);
     return { mode: inode.mode, links, isDirectory: inode.isDirectory, isValue };
   }
