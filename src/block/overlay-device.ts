@@ -24,6 +24,13 @@ export class OverlayDevice implements BlockDevice {
     return this.chunks.size === 0;
   }
 
+  /** Numbers of the blocks of `blockSize` bytes, at least 1024, in which something was written; sorted. */
+  writtenBlocks(blockSize: number): number[] {
+    const blocks = new Set<number>();
+    for (const index of this.chunks.keys()) blocks.add(Math.floor((index * CHUNK_BYTES) / blockSize));
+    return [...blocks].sort((a, b) => a - b);
+  }
+
   read(offsetBytes: number, into: Uint8Array): void {
     this.below.read(offsetBytes, into);
     if (this.chunks.size === 0) return;

@@ -58,6 +58,7 @@ function printReport(image: string, dryRun: boolean, { log, orphans, notes, chan
       `log: ${count(log.transactions, 'transaction')}${tids} ${would}replayed, ` +
         `${count(log.blocks, 'block')} written, ${count(log.revokeHits, 'revoked copy').replace('copys', 'copies')} skipped`,
     );
+    if (log.fastCommits > 0) print(`log: ${count(log.fastCommits, 'fast commit')} on top of them ${would}replayed`);
   }
   if (log.journalErrno !== 0) {
     print(`log: error ${log.journalErrno} ${would}noted in the superblock: run e2fsck`);

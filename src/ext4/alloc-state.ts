@@ -33,6 +33,8 @@ export class AllocatorState {
   freedUncommitted = 0;
   /** Blocks held for writes that are under way, and free on disk. */
   promised = 0;
+  /** Recovery: what was there before the crash gets its place, out of whatever reserve. */
+  ignoresReserves = false;
 
   constructor(vol: Volume) {
     const { groupCount } = vol.geometry;

@@ -5,7 +5,7 @@
 import { CorruptionError, FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { type AllocatorState, allocatorState } from './alloc-state.js';
-import { allBits, fillBits } from './bitmap.js';
+import { allBits, fillBits, testBit } from './bitmap.js';
 import { blockBitmapForUse, isBlockUninit, readBlockBitmap } from './block-bitmap.js';
 import { type FoundRun, findRun } from './block-search.js';
 import { blocksMayBeUsed } from './block-validity.js';
@@ -68,9 +68,9 @@ export function mayUseReservedBlocks(vol: Volume, uid: number, gid: number): boo
 
 function availableBlocks(vol: Volume, request: AllocationRequest): number {
   // What a transaction has freed that has not committed is nobody's yet: the pool must be of blocks that can be had now.
-  const { promised, freedUncommitted } = allocatorState(vol);
+  const { promised, freedUncommitted, ignoresReserves } = allocatorState(vol);
   const free = totals(vol).freeBlocks - promised - freedUncommitted;
-  if (request.mustNotFail) return free;
+  if (request.mustNotFail || ignoresReserves) return free;
   return free - reservedPool(vol) - (request.privileged ? 0 : totals(vol).reservedBlocks);
 }
 
@@ -195,6 +195,41 @@ function markUsed(handle: Handle, vol: Volume, state: AllocatorState, start: num
   writable.setFreeBlocks(writable.freeBlocks - count);
   totals(vol).addFreeBlocks(handle, -count);
   handle.onRollback(() => state.noteFree(group, bit));
+}
+
+/**
+ * Marks as used what of [start, start + count) is free, wherever it came from; `taken` is told of each run that was.
+ * Changes a bitmap and a descriptor for each group. Throws CorruptionError for blocks that hold fixed metadata.
+ */
+export function claimBlocks(
+  handle: Handle,
+  vol: Volume,
+  start: number,
+  count: number,
+  taken: (start: number, count: number) => void,
+): void {
+  const { geometry } = vol;
+  if (!blocksMayBeUsed(vol, start, count)) {
+    throw new CorruptionError('block map', `block ${start}`, `blocks ${start}+${count} hold metadata, or lie outside`);
+  }
+  for (let at = start; at < start + count; ) {
+    const group = geometry.groupOf(at);
+    const first = geometry.groupFirstBlock(group);
+    const end = Math.min(start + count, first + geometry.blocksPerGroup);
+    const { view } = blockBitmapForUse(handle, vol, GroupDescriptor.get(vol, group));
+    // All used is what a change of what was there before finds; all free what is new.
+    if (allBits(view, at - first, end - at, true)) at = end;
+    while (at < end) {
+      let run = 0;
+      while (at + run < end && !testBit(view, at + run - first)) run++;
+      if (run > 0) {
+        markUsed(handle, vol, allocatorState(vol), at, run);
+        taken(at, run);
+      }
+      at += run;
+      while (at < end && testBit(view, at - first)) at++;
+    }
+  }
 }
 
 /**

@@ -26,11 +26,14 @@ export function insertExtent(
   pblk: number,
   count: number,
   unwritten: boolean,
+  mustNotFail = false,
 ): void {
   const longest = maxExtentLength(unwritten);
   for (let done = 0; done < count; done += longest) {
     const piece = { lblk: lblk + done, count: Math.min(count - done, longest), pblk: pblk + done, unwritten };
-    editLeaf(handle, inode, piece.lblk, false, (leaf, pos, endLblk) => insertPiece(inode, leaf, pos, endLblk, piece));
+    editLeaf(handle, inode, piece.lblk, mustNotFail, (leaf, pos, endLblk) =>
+      insertPiece(inode, leaf, pos, endLblk, piece),
+    );
   }
   inode.edit(handle).addBlocks(count);
 }

@@ -11,12 +11,21 @@ export function creditsForExtent(inode: Inode): number {
   return EXTENT_CREDITS + 2 * (Math.ceil(maxExtentLength(false) / inode.vol.geometry.blocksPerGroup) + 1);
 }
 
+/** What becomes of blocks that were mapped. */
+export type LetGo = (handle: Handle, inode: Inode, pblk: number, count: number) => void;
+
 /**
  * Frees what is mapped in [fromLblk, toLblk), from the end backwards. May restart the handle between extents: the tree
  * is whole then, but only part of the range is gone, so the inode must be on the orphan list or the range of no
  * importance. Afterwards look the inode up again.
  */
-export function removeExtents(handle: Handle, inode: Inode, fromLblk: number, toLblk: number): void {
+export function removeExtents(
+  handle: Handle,
+  inode: Inode,
+  fromLblk: number,
+  toLblk: number,
+  letGo: LetGo = freeContent,
+): void {
   const credits = creditsForExtent(inode);
   let current = inode;
   for (let end = toLblk; end > fromLblk; ) {
@@ -31,7 +40,7 @@ export function removeExtents(handle: Handle, inode: Inode, fromLblk: number, to
     const stop = Math.min(end, extent.lblk + extent.count);
     if (stop <= fromLblk) break;
     end = Math.max(fromLblk, extent.lblk);
-    removePiece(handle, current, extent, end, stop);
+    removePiece(handle, current, extent, end, stop, letGo);
   }
   shrinkTree(handle, current);
 }
@@ -45,7 +54,12 @@ function firstBlockOf(path: Path): number {
   return 0;
 }
 
-function removePiece(handle: Handle, inode: Inode, extent: Extent, start: number, stop: number): void {
+function freeContent(handle: Handle, inode: Inode, pblk: number, count: number): void {
+  // Content that went through the journal must not come back from it.
+  freeBlocks(handle, inode.vol, pblk, count, { metadata: inode.journalsData });
+}
+
+function removePiece(handle: Handle, inode: Inode, extent: Extent, start: number, stop: number, letGo: LetGo): void {
   editLeaf(handle, inode, start, true, (leaf: ExtentNode, pos: number) => {
     const whole = leaf.extent(pos);
     const pieces: Extent[] = [];
@@ -54,8 +68,6 @@ function removePiece(handle: Handle, inode: Inode, extent: Extent, start: number
     if (after > 0) pieces.push({ ...whole, lblk: stop, count: after, pblk: whole.pblk + (stop - whole.lblk) });
     return { from: pos, remove: 1, pieces };
   });
-  // Content that went through the journal must not come back from it.
-  const metadata = inode.journalsData;
-  freeBlocks(handle, inode.vol, extent.pblk + (start - extent.lblk), stop - start, { metadata });
+  letGo(handle, inode, extent.pblk + (start - extent.lblk), stop - start);
   inode.edit(handle).addBlocks(start - stop);
 }

@@ -5,11 +5,18 @@ import { BlockCache } from '../jbd2/block-cache.js';
 import { HomeStore } from '../jbd2/home-store.js';
 import { Journal } from '../jbd2/journal.js';
 import { realEnvironment } from './environment.js';
-import { type Geometry, Volume } from './volume.js';
+import { type Environment, type Geometry, Volume } from './volume.js';
 
 /** Its journal takes no handles, nothing is written, and the log on the device is not looked at. */
 export function frozenVolume(device: BlockDevice, geometry: Geometry, cacheBytes?: number): Volume {
-  const env = realEnvironment;
+  const volume = directVolume(device, geometry, realEnvironment, cacheBytes);
+  volume.journal.disable();
+  volume.readOnly = true;
+  return volume;
+}
+
+/** A volume whose transactions go straight to the device, and that leaves the superblock's marks alone: for work in memory. */
+export function directVolume(device: BlockDevice, geometry: Geometry, env: Environment, cacheBytes?: number): Volume {
   const cache = new BlockCache(device, geometry.blockSize, cacheBytes);
   const hooks = {
     monotonicMs: env.monotonicMs,
@@ -20,8 +27,7 @@ export function frozenVolume(device: BlockDevice, geometry: Geometry, cacheBytes
     aborted: () => {},
   };
   const journal = new Journal(new HomeStore(device, geometry.blockSize), cache, hooks, { commitIntervalMs: 0 });
-  journal.disable();
-  return new Volume({ device, geometry, cache, journal, env, readOnly: true, onError: ignore });
+  return new Volume({ device, geometry, cache, journal, env, readOnly: false, onError: ignore });
 }
 
 function ignore(_error: CorruptionError): void {}

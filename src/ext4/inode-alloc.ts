@@ -79,6 +79,19 @@ function findFree(vol: Volume, group: number): number {
   return -1;
 }
 
+/** True if the bitmap says that this inode is taken. Throws CorruptionError. */
+export function isInodeTaken(vol: Volume, ino: Ino): boolean {
+  const desc = GroupDescriptor.get(vol, groupOfInode(vol, ino));
+  return (
+    !hasUninitInodes(vol, desc) && testBit(readInodeBitmap(vol, desc).view, (ino - 1) % vol.geometry.inodesPerGroup)
+  );
+}
+
+/** Takes a certain inode, which is free (ext4_mark_inode_used). Its record is whatever it was, or zeroes. */
+export function takeInode(handle: Handle, vol: Volume, ino: Ino, isDirectory: boolean): void {
+  take(handle, vol, groupOfInode(vol, ino), (ino - 1) % vol.geometry.inodesPerGroup, isDirectory);
+}
+
 function take(handle: Handle, vol: Volume, group: number, index: number, isDirectory: boolean): Ino {
   const { inodesPerGroup, metadataCsum, gdtCsum } = vol.geometry;
   const ino = group * inodesPerGroup + index + 1;

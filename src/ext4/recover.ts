@@ -4,28 +4,33 @@
  * the same end:
  *
  *   1. logged blocks go home; the superblock among them keeps needs_recovery; flush
- *   2. the journal superblock says that the log is empty; flush
- *   3. the superblock loses needs_recovery; flush
+ *   2. fast commits become a transaction of the log (fast-commit-log.ts), whose blocks go home like those of 1
+ *   3. the journal superblock says that the log is empty; flush
+ *   4. the superblock loses needs_recovery; flush
  */
 import type { BlockDevice } from '../block/device.js';
+import { OverlayDevice } from '../block/overlay-device.js';
 import { crc32c } from '../codec/crc.js';
 import { ownView } from '../codec/view.js';
-import { CorruptionError, UnsupportedError } from '../errors.js';
+import { CorruptionError } from '../errors.js';
 import { JBD2_MAGIC } from '../jbd2/format.js';
 import type { LogSource } from '../jbd2/log-walker.js';
 import { type RecoveryInfo, replay, revoke, scan } from '../jbd2/recovery.js';
 import { tidNext } from '../jbd2/tid.js';
-import { holdsFastCommits } from './fast-commit-area.js';
+import { realEnvironment } from './environment.js';
+import { type FastCommits, scanFastCommits } from './fast-commit-area.js';
+import { type ChangedBlock, changesOfFastCommits, logFastCommits } from './fast-commit-log.js';
 import { COMPAT, INCOMPAT } from './features.js';
 import { EXT4_ERROR_FS, SUPERBLOCK, SUPERBLOCK_OFFSET } from './format/superblock.js';
 import { openLogSource } from './journal-inode.js';
-import type { Geometry } from './volume.js';
+import type { Environment, Geometry } from './volume.js';
 
 export interface RecoverOptions {
   /** Decide everything, write nothing. */
   readonly dryRun?: boolean;
   /** What {@link readJournalMap} says, if it is known already. */
   readonly blockMap?: Float64Array;
+  readonly env?: Environment;
   readonly progress?: (what: string, done: number, total: number) => void;
 }
 
@@ -45,6 +50,8 @@ export interface LogReport {
   readonly copies: number;
   /** Copies skipped because a later transaction revoked the block. */
   readonly revokeHits: number;
+  /** Fast commits replayed on top of the transactions. */
+  readonly fastCommits: number;
   /** Why the log ends where it ends; empty if it was empty. */
   readonly endReason: string;
   /** s_errno that the journal carried into the superblock's state, or 0. */
@@ -72,17 +79,21 @@ export function recoverLog(device: BlockDevice, geometry: Geometry, options: Rec
   }
   const source = openLogSource(device, geometry, options.blockMap);
   const { superblock } = source;
-  const info = superblock.start === 0 ? null : scan(source);
+  let info = superblock.start === 0 ? null : scan(source);
   const errno = superblock.errno;
+  const env = options.env ?? realEnvironment;
+  let fastCommits: FastCommits | null = null;
+  let changes: ChangedBlock[] = [];
   if (needsRecovery && info !== null) {
-    if (holdsFastCommits(source, info.endTid)) {
-      throw new UnsupportedError('the log holds fast commits, which are not replayed yet: run e2fsck', ['fast_commit']);
-    }
     revoke(source, info);
     replay(source, info);
+    fastCommits = scanFastCommits(source, geometry.inodeSize, info.endTid);
+    if (fastCommits.commits > 0) {
+      changes = changesOfFastCommits(replayedInMemory(source, geometry, info), source, fastCommits, env);
+    }
   }
   const state = needsRecovery ? 'recovered' : info !== null ? 'discarded' : errno !== 0 ? 'error-noted' : 'clean';
-  const result = report(state, needsRecovery ? info : null, errno);
+  const result = report(state, needsRecovery ? info : null, errno, fastCommits?.commits);
   if (state === 'clean' || options.dryRun) return result;
 
   if (geometry.mendedSuperblock !== null) {
@@ -91,6 +102,12 @@ export function recoverLog(device: BlockDevice, geometry: Geometry, options: Rec
   }
   const home = new SuperblockAtHome(device, geometry);
   if (needsRecovery && info !== null) writeHome(source, info, home, options);
+  if (needsRecovery && info !== null && changes.length > 0) {
+    logFastCommits(source, geometry, info, changes, env);
+    info = scan(source);
+    replay(source, info);
+    writeHome(source, info, home, options);
+  }
   if (info !== null) superblock.setTail(tidNext(info.endTid), 0);
   // First the superblock says that there was an error, then the journal forgets it (ext4_clear_journal_err).
   if (errno !== 0) {
@@ -110,7 +127,20 @@ export function recoverLog(device: BlockDevice, geometry: Geometry, options: Rec
   return result;
 }
 
-function report(state: LogReport['state'], info: RecoveryInfo | null, journalErrno: number): LogReport {
+/** The filesystem as it is after the log, and before the fast commits. */
+function replayedInMemory(source: LogSource, geometry: Geometry, info: RecoveryInfo): OverlayDevice {
+  const device = new OverlayDevice(source.device);
+  if (geometry.mendedSuperblock !== null) device.write(SUPERBLOCK_OFFSET, geometry.mendedSuperblock);
+  writeHome({ ...source, device }, info, new SuperblockAtHome(device, geometry), {});
+  return device;
+}
+
+function report(
+  state: LogReport['state'],
+  info: RecoveryInfo | null,
+  journalErrno: number,
+  fastCommits = 0,
+): LogReport {
   const found = info !== null && info.transactions > 0;
   return {
     state,
@@ -120,6 +150,7 @@ function report(state: LogReport['state'], info: RecoveryInfo | null, journalErr
     blocks: info?.blocks.size ?? 0,
     copies: info?.copies ?? 0,
     revokeHits: info?.revokeHits ?? 0,
+    fastCommits,
     endReason: info?.endReason ?? '',
     journalErrno,
   };

@@ -1,0 +1,191 @@
+/**
+ * Blocks of files as fast commits say them: which are mapped where, and what that makes of the bitmaps, which fast
+ * commits do not hold. A block may go from one file to another, and the records may say that it came before they say that
+ * it went: so nothing is free before all has been replayed. In order:
+ *
+ *   1. claim: every block that a record maps, and that is free, is taken, so that no tree or directory gets it;
+ *   2. mapRange, unmapRange, letGo: maps change, bitmaps do not;
+ *   3. settle: what was claimed or let go, and is mapped by none of the files, becomes free (ext4_fc_set_bitmaps_and_counters).
+ */
+import { CorruptionError } from '../errors.js';
+import type { Handle } from '../jbd2/handle.js';
+import { claimBlocks, freeBlocks, type Run } from './block-alloc.js';
+import { firstShared, joinRuns, subtractRuns } from './block-runs.js';
+import { EXTENT_CREDITS } from './extent-edit.js';
+import { convertUnwritten, convertWritten, insertExtent } from './extent-insert.js';
+import { ExtentNode } from './extent-node.js';
+import { creditsForExtent, removeExtents } from './extent-remove.js';
+import { mapExtent } from './extent-tree.js';
+import { EXT_MAX_BLOCKS } from './format/extent.js';
+import { type Ino, Inode } from './inode.js';
+import { addOrphan } from './orphan.js';
+import type { Volume } from './volume.js';
+
+export interface MappedRange {
+  readonly lblk: number;
+  readonly count: number;
+  readonly pblk: number;
+  readonly unwritten: boolean;
+}
+
+interface FileBlocks {
+  readonly data: Run[];
+  readonly dataBlocks: number;
+  readonly treeBlocks: number;
+  /** Logical block behind the last one that is written. */
+  readonly writtenEnd: number;
+}
+
+export class FastCommitBlocks {
+  private readonly vol: Volume;
+  private readonly claimed: Run[] = [];
+  /** Mapped before, by files that fast commits changed, and unmapped meanwhile. */
+  private readonly released: Run[] = [];
+  /** Mapped where they were not mapped before. */
+  private readonly inserted: Run[] = [];
+  /** Files whose map or size may have changed. */
+  private readonly changed = new Set<Ino>();
+
+  constructor(vol: Volume) {
+    this.vol = vol;
+  }
+
+  claim(pblk: number, count: number): void {
+    this.vol.journal.run(this.creditsFor(count), (handle) =>
+      claimBlocks(handle, this.vol, pblk, count, (start, length) => this.claimed.push({ start, count: length })),
+    );
+  }
+
+  noteChanged(ino: Ino): void {
+    this.changed.add(ino);
+  }
+
+  /** The file is gone: its number may be another's from now on. */
+  forget(ino: Ino): void {
+    this.changed.delete(ino);
+  }
+
+  /** Maps the range, whatever was there (ext4_fc_replay_add_range). */
+  mapRange(ino: Ino, { lblk, count, pblk, unwritten }: MappedRange): void {
+    const { vol } = this;
+    const end = lblk + count;
+    if (end > EXT_MAX_BLOCKS) throw this.corrupt(ino, `blocks ${lblk}+${count} are beyond what can be mapped`);
+    this.changed.add(ino);
+    for (let at = lblk; at < end; ) {
+      const mapping = mapExtent(this.file(ino), at);
+      const length = Math.min(mapping.count, end - at);
+      const target = pblk + (at - lblk);
+      const from = at;
+      vol.journal.run(this.creditsFor(length), (handle) => {
+        if (mapping.pblk === target) {
+          if (mapping.unwritten === unwritten) return;
+          const convert = unwritten
+            ? convertWritten
+            : (h: Handle, i: Inode, l: number, c: number) => convertUnwritten(h, i, l, c, -1);
+          convert(handle, this.file(ino), from, length);
+          return;
+        }
+        if (mapping.pblk !== 0) removeExtents(handle, this.file(ino), from, from + length, this.letGo);
+        handle.ensureCredits(EXTENT_CREDITS);
+        insertExtent(handle, this.file(ino), from, target, length, unwritten, true);
+        this.inserted.push({ start: target, count: length });
+      });
+      at += length;
+    }
+  }
+
+  /** Unmaps what is mapped in the range (ext4_fc_replay_del_range). */
+  unmapRange(ino: Ino, lblk: number, count: number): void {
+    this.changed.add(ino);
+    const inode = this.file(ino);
+    this.vol.journal.run(creditsForExtent(inode), (handle) =>
+      removeExtents(handle, inode, lblk, Math.min(lblk + count, EXT_MAX_BLOCKS), this.letGo),
+    );
+  }
+
+  /** What {@link removeExtents} shall do with the blocks of a file. */
+  readonly letGo = (_handle: Handle, _inode: Inode, start: number, count: number): void => {
+    this.released.push({ start, count });
+  };
+
+  /**
+   * The bitmaps follow, and i_blocks of every file that changed. `makeRoom` frees deleted files that still hold blocks,
+   * and is asked only if another file has got some of them. Throws CorruptionError for a block that two files have.
+   */
+  settle(makeRoom: () => void): void {
+    if (this.takenFromOthers().length > 0) makeRoom();
+    const [stolen] = this.takenFromOthers();
+    if (stolen !== undefined) {
+      throw new CorruptionError('fast commit', `block ${stolen.start}`, 'it is given to a file and belongs to another');
+    }
+    const mapped: Run[] = [];
+    for (const ino of this.changed) {
+      const inode = Inode.load(this.vol, ino);
+      if (!inode.isRegular || !inode.usesExtents) continue;
+      const blocks = walkExtents(inode);
+      for (const run of blocks.data) mapped.push(run);
+      this.correct(inode, blocks);
+    }
+    const shared = firstShared(mapped);
+    if (shared >= 0) throw new CorruptionError('fast commit', `block ${shared}`, 'two files have it');
+    const free = subtractRuns(joinRuns([...this.claimed, ...this.released]), joinRuns(mapped));
+    for (const { start, count } of free) {
+      this.vol.journal.run(this.creditsFor(count), (handle) =>
+        freeBlocks(handle, this.vol, start, count, { metadata: false }),
+      );
+    }
+  }
+
+  /** Blocks that files got, that were in use before, and that no file let go of. */
+  private takenFromOthers(): Run[] {
+    return subtractRuns(joinRuns(this.inserted), joinRuns([...this.claimed, ...this.released]));
+  }
+
+  /** i_blocks is not what it was: the tree may be another. A truncate that was under way is left to orphan processing. */
+  private correct(inode: Inode, { dataBlocks, treeBlocks, writtenEnd }: FileBlocks): void {
+    const { blockSize } = this.vol.geometry;
+    const sectors = (dataBlocks + treeBlocks + (inode.fileAcl === 0 ? 0 : 1)) * (blockSize / 512);
+    const endsBeyondSize = writtenEnd * blockSize >= inode.sizeBytes + blockSize;
+    if (sectors === inode.sectors && !endsBeyondSize) return;
+    this.vol.journal.run(8, (handle) => {
+      inode.edit(handle).setSectors(sectors);
+      if (endsBeyondSize) addOrphan(handle, inode);
+    });
+  }
+
+  private file(ino: Ino): Inode {
+    return Inode.load(this.vol, ino);
+  }
+
+  private creditsFor(count: number): number {
+    return EXTENT_CREDITS + 2 * (Math.ceil(count / this.vol.geometry.blocksPerGroup) + 1);
+  }
+
+  private corrupt(ino: Ino, finding: string): CorruptionError {
+    return new CorruptionError('fast commit', `inode ${ino}`, finding);
+  }
+}
+
+/** Through the cache, where changes are that are not on the device yet. Throws CorruptionError. */
+function walkExtents(inode: Inode): FileBlocks {
+  const data: Run[] = [];
+  let dataBlocks = 0;
+  let treeBlocks = 0;
+  let writtenEnd = 0;
+  const seed = inode.seed;
+  const walk = (node: ExtentNode, endLblk: number): void => {
+    for (let i = 0; i < node.entries; i++) {
+      if (node.depth > 0) {
+        treeBlocks++;
+        const childEnd = i + 1 < node.entries ? node.lblk(i + 1) : endLblk;
+        walk(node.child(inode, seed, i, childEnd), childEnd);
+        continue;
+      }
+      data.push({ start: node.pblk(i), count: node.count(i) });
+      dataBlocks += node.count(i);
+      if (!node.unwritten(i)) writtenEnd = node.endLblk(i);
+    }
+  };
+  walk(ExtentNode.root(inode), EXT_MAX_BLOCKS);
+  return { data, dataBlocks, treeBlocks, writtenEnd };
+}
