@@ -60,7 +60,7 @@ describe('ioctl', function () {
         assert.equal(flagsOf('d'), 'DiTe');
         assert.match(run('chattr', ['-e', at('file')]).output, /not supported/);
       });
-      assert.equal(run('mount', ['-o', 'loop,ro', image, mountpoint]).output, '');
+      assert.equal(run('mount', ['-i', '-o', 'loop,ro', image, mountpoint]).output, '');
       try {
         assert.equal(flagsOf('file'), 'SdAe');
         assert.equal(flagsOf('d'), 'DiTe');

@@ -59,7 +59,7 @@ describe('a layout of its own', function () {
         assert.equal(code, 0, output);
         await withMount(image, mountpoint, '', () => checkThings(at));
         if (kernel && process.getuid?.() === 0) {
-          assert.equal(run('mount', ['-o', 'loop,ro', image, mountpoint]).output, '');
+          assert.equal(run('mount', ['-i', '-o', 'loop,ro', image, mountpoint]).output, '');
           try {
             checkThings(at);
           } finally {

@@ -41,13 +41,7 @@ export function noKernelDirty(): string | null {
 /** Writes a dirty image to `path`; `scratch` is a directory to work in. */
 export function makeKernelDirty(path: string, scratch: string, options: DirtyOptions = {}): void {
   const { sizeMiB = 64, mkfs = [], mountOptions = '', seed = 1, operations = 300, shutdownMode = 2 } = options;
-  const backing = join(scratch, 'backing');
-  const mountPoint = join(scratch, 'mount');
-  makeImageFile(backing, sizeMiB, mkfs);
-  mkdirSync(mountPoint, { recursive: true });
-  const loop = must('losetup', ['-f', '--show', backing]).trim();
-  try {
-    must('mount', ['-t', 'ext4', ...(mountOptions === '' ? [] : ['-o', mountOptions]), loop, mountPoint]);
+  useOnKernel(scratch, { sizeMiB, mkfs, mountOptions }, (mountPoint, backing) => {
     const held = new Workload(mountPoint, seed);
     try {
       held.run(operations);
@@ -57,6 +51,27 @@ export function makeKernelDirty(path: string, scratch: string, options: DirtyOpt
       copyFileSync(backing, path);
     } finally {
       held.close();
+    }
+  });
+}
+
+/** Makes a filesystem, mounts it with the kernel's ext4, runs `use`, and takes everything away. */
+export function useOnKernel(
+  scratch: string,
+  options: { readonly sizeMiB: number; readonly mkfs: readonly string[]; readonly mountOptions: string },
+  use: (mountPoint: string, backing: string) => void,
+): void {
+  const backing = join(scratch, 'backing');
+  const mountPoint = join(scratch, 'mount');
+  makeImageFile(backing, options.sizeMiB, options.mkfs);
+  mkdirSync(mountPoint, { recursive: true });
+  const loop = must('losetup', ['-f', '--show', backing]).trim();
+  try {
+    // -i: no helper of that name.
+    must('mount', ['-i', '-t', 'ext4', '-o', options.mountOptions || 'defaults', loop, mountPoint]);
+    try {
+      use(mountPoint, backing);
+    } finally {
       run('umount', [mountPoint]);
     }
   } finally {

@@ -1,0 +1,336 @@
+/**
+ * Fast commits that the kernel wrote: what was fsynced is there after the power went, as the kernel showed it before.
+ * Judged by what the mounted filesystem showed, not by the kernel's own replay, which loses some of it.
+ */
+import assert from 'node:assert/strict';
+import {
+  appendFileSync,
+  chmodSync,
+  closeSync,
+  copyFileSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  truncateSync,
+  unlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { MemoryDevice } from '../../src/block/memory-device.js';
+import { closeVolume, openVolume } from '../../src/ext4/open.js';
+import type { LogReport } from '../../src/ext4/recover.js';
+import { noKernelDirty, useOnKernel } from '../support/kernel-dirty.js';
+import { fsckFile, run, withScratch } from '../support/mke2fs.js';
+import { requireOrSkip } from '../support/server.js';
+import { describeTree, type Tree, treeDifferences } from '../support/tree.js';
+
+interface Scenario {
+  /** Paths are below the mount point; a full commit follows. */
+  before?(at: (path: string) => string): void;
+  /** What becomes durable by fast commits; `held` is closed once the power has gone. */
+  changes(at: (path: string) => string, held: number[]): void;
+}
+
+function fsync(path: string): void {
+  const fd = openSync(path, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function write(path: string, content: string | Buffer): void {
+  writeFileSync(path, content);
+  fsync(path);
+}
+
+function must(command: string, ...args: string[]): void {
+  const { code, output } = run(command, args);
+  if (code !== 0) throw new Error(`${command} ${args.join(' ')}: exit ${code}: ${output}`);
+}
+
+/** A file without a name gets one (O_TMPFILE, linkat), and is synced. */
+const LINK_TMPFILE = `
+  my ($dir, $name, $synced) = @ARGV;
+  sysopen(F, $dir, 020200000 | 2, 0644) or die "tmpfile: $!";
+  syswrite(F, "from nowhere\\n" x 1000);
+  if ($synced) { syscall(74, fileno(F)) == 0 or die "fsync: $!"; }
+  syscall(265, -100, "/proc/self/fd/" . fileno(F), -100, $name, 0x400) == 0 or die "linkat: $!";
+  syscall(74, fileno(F)) == 0 or die "fsync: $!";
+`;
+
+const lines = (count: number, text: string) =>
+  Buffer.from(Array.from({ length: count }, (_, i) => `${text} ${i}\n`).join(''));
+
+const SCENARIOS: Record<string, Scenario> = {
+  'a file is created': {
+    changes(at) {
+      write(at('new'), lines(3000, 'line'));
+    },
+  },
+  'empty files in several directories': {
+    before(at) {
+      for (const name of ['a', 'b', 'c']) mkdirSync(at(name));
+    },
+    changes(at) {
+      for (let i = 0; i < 60; i++) writeFileSync(at(`${'abc'[i % 3]}/${i}`), '');
+      fsync(at('a/0'));
+    },
+  },
+  'directories with files in them': {
+    before(at) {
+      mkdirSync(at('old'));
+    },
+    changes(at) {
+      mkdirSync(at('old/one'));
+      mkdirSync(at('old/one/two'));
+      mkdirSync(at('three'));
+      write(at('old/one/two/file'), lines(10, 'deep'));
+      write(at('three/file'), lines(10, 'flat'));
+    },
+  },
+  'a directory that outgrows a block': {
+    changes(at) {
+      mkdirSync(at('many'));
+      for (let i = 0; i < 45; i++) writeFileSync(at(`many/${i}${'n'.repeat(100)}`), '');
+      fsync(at(`many/0${'n'.repeat(100)}`));
+    },
+  },
+  'a directory is made and removed, another only removed': {
+    before(at) {
+      mkdirSync(at('old'));
+      mkdirSync(at('kept'));
+    },
+    changes(at) {
+      mkdirSync(at('brief'));
+      write(at('kept/a'), 'a');
+      rmdirSync(at('brief'));
+      rmdirSync(at('old'));
+      write(at('kept/b'), 'b');
+    },
+  },
+  'hard links come and go': {
+    before(at) {
+      writeFileSync(at('one'), lines(100, 'one'));
+      writeFileSync(at('two'), lines(100, 'two'));
+      linkSync(at('two'), at('second'));
+    },
+    changes(at) {
+      linkSync(at('one'), at('another'));
+      unlinkSync(at('two'));
+      fsync(at('one'));
+      linkSync(at('one'), at('third'));
+      unlinkSync(at('one'));
+      fsync(at('second'));
+    },
+  },
+  'files are deleted': {
+    before(at) {
+      for (let i = 0; i < 20; i++) writeFileSync(at(`${i}`), Buffer.alloc(i * 5000, i));
+    },
+    changes(at) {
+      for (let i = 0; i < 20; i += 2) unlinkSync(at(`${i}`));
+      write(at('1'), 'one');
+    },
+  },
+  'a deleted file is still open': {
+    before(at) {
+      writeFileSync(at('old'), Buffer.alloc(100_000, 1));
+      writeFileSync(at('kept'), 'k');
+    },
+    changes(at, held) {
+      held.push(openSync(at('old'), 'r+'), openSync(at('new'), 'w+'));
+      for (const fd of held) writeSync(fd, Buffer.alloc(50_000, 2));
+      unlinkSync(at('old'));
+      unlinkSync(at('new'));
+      for (const fd of held) fsyncSync(fd);
+      write(at('kept'), 'still here');
+    },
+  },
+  'names are reused': {
+    before(at) {
+      writeFileSync(at('a'), lines(500, 'first'));
+    },
+    changes(at) {
+      for (let i = 0; i < 5; i++) {
+        unlinkSync(at('a'));
+        write(at('a'), lines(500 + i, 'again'));
+      }
+      renameSync(at('a'), at('b'));
+      write(at('a'), 'new');
+    },
+  },
+  'a file is renamed over another': {
+    before(at) {
+      writeFileSync(at('to'), lines(1000, 'old'));
+      mkdirSync(at('d'));
+    },
+    changes(at) {
+      write(at('d/from'), lines(2000, 'new'));
+      renameSync(at('d/from'), at('to'));
+      fsync(at('to'));
+    },
+  },
+  'a file grows, shrinks and grows': {
+    before(at) {
+      writeFileSync(at('file'), Buffer.alloc(1 << 20, 7));
+    },
+    changes(at) {
+      appendFileSync(at('file'), Buffer.alloc(300_000, 8));
+      fsync(at('file'));
+      truncateSync(at('file'), 123_456);
+      fsync(at('file'));
+      appendFileSync(at('file'), Buffer.alloc(10_000, 9));
+      fsync(at('file'));
+    },
+  },
+  'a file of many extents': {
+    before(at) {
+      writeFileSync(at('file'), '');
+    },
+    changes(at) {
+      const fd = openSync(at('file'), 'r+');
+      for (let i = 0; i < 700; i++) writeSync(fd, Buffer.alloc(4096, i), 0, 4096, i * 8192);
+      fsyncSync(fd);
+      closeSync(fd);
+    },
+  },
+  'holes in a file of many extents': {
+    before(at) {
+      const fd = openSync(at('file'), 'w');
+      for (let i = 0; i < 500; i++) writeSync(fd, Buffer.alloc(4096, i), 0, 4096, i * 8192);
+      closeSync(fd);
+    },
+    changes(at) {
+      must('fallocate', '-p', '-o', String(100 * 8192), '-l', String(200 * 8192), at('file'));
+      fsync(at('file'));
+      write(at('other'), lines(5000, 'other'));
+      truncateSync(at('file'), 350 * 8192);
+      fsync(at('file'));
+    },
+  },
+  'space is preallocated and written': {
+    before(at) {
+      writeFileSync(at('file'), '');
+    },
+    changes(at) {
+      must('fallocate', '-l', '1000000', at('file'));
+      fsync(at('file'));
+      const fd = openSync(at('file'), 'r+');
+      writeSync(fd, Buffer.alloc(8192, 5), 0, 8192, 400_000);
+      fsyncSync(fd);
+      closeSync(fd);
+      must('fallocate', '-n', '-o', '2000000', '-l', '500000', at('file'));
+      fsync(at('file'));
+    },
+  },
+  'modes and times change': {
+    before(at) {
+      writeFileSync(at('file'), 'x');
+    },
+    changes(at) {
+      chmodSync(at('file'), 0o4751);
+      must('touch', '-d', '2001-02-03 04:05:06.789', at('file'));
+      fsync(at('file'));
+    },
+  },
+  'a file without a name gets one': {
+    changes(at) {
+      must('perl', '-e', LINK_TMPFILE, at(''), at('linked'), '0');
+    },
+  },
+  'a file without a name is synced, then gets one': {
+    changes(at) {
+      must('perl', '-e', LINK_TMPFILE, at(''), at('linked'), '1');
+    },
+  },
+};
+
+const LAYOUTS: Record<string, readonly string[]> = {
+  '4 KiB blocks': [],
+  '1 KiB blocks, no checksums': ['-b', '1024', '-O', '^metadata_csum'],
+};
+
+/** The image as the power left it, and the tree as it was. */
+function powerCut(scratch: string, scenario: Scenario, mkfs: readonly string[]): { image: string; tree: Tree } {
+  const image = join(scratch, 'image');
+  let tree: Tree = new Map();
+  const options = {
+    sizeMiB: 64,
+    mkfs: ['-O', 'fast_commit', ...mkfs],
+    // Nothing but fsync commits.
+    mountOptions: 'commit=600',
+  };
+  useOnKernel(scratch, options, (mountPoint, backing) => {
+    const at = (path: string) => join(mountPoint, path);
+    writeFileSync(at('first'), 'the first transaction');
+    scenario.before?.(at);
+    run('sync', ['-f', mountPoint]);
+    const held: number[] = [];
+    try {
+      scenario.changes(at, held);
+      copyFileSync(backing, image);
+      tree = describeTree(mountPoint);
+    } finally {
+      for (const fd of held) closeSync(fd);
+    }
+  });
+  return { image, tree };
+}
+
+/** Directories get the time of what was replayed in them, which is not recorded. */
+function withoutDirectoryTimes(tree: Tree): Tree {
+  return new Map(
+    [...tree].map(([path, line]) => [path, line.startsWith('mode 4') ? line.replace(/mtime \d+/, '') : line]),
+  );
+}
+
+/** What the kernel shows of a recovered image. */
+function kernelTree(image: string, mountPoint: string): Tree {
+  must('mount', '-i', '-t', 'ext4', '-o', 'loop,ro', image, mountPoint);
+  try {
+    return describeTree(mountPoint);
+  } finally {
+    run('umount', [mountPoint]);
+  }
+}
+
+/** Recovers the image file as a mount does. */
+function recover(path: string): LogReport {
+  const bytes = new Uint8Array(readFileSync(path));
+  const { volume, report } = openVolume(new MemoryDevice(bytes));
+  assert.deepEqual(report.readOnlyReasons, []);
+  closeVolume(volume);
+  writeFileSync(path, bytes);
+  assert.ok(report.log);
+  return report.log;
+}
+
+describe('fast commits that the kernel wrote', function () {
+  this.timeout(60_000);
+  const obstacle = noKernelDirty();
+  before(function () {
+    requireOrSkip(this as unknown as Mocha.Context, obstacle);
+  });
+
+  for (const [name, scenario] of Object.entries(SCENARIOS)) {
+    for (const [layout, mkfs] of Object.entries(LAYOUTS)) {
+      it(`${name} (${layout})`, () =>
+        withScratch((scratch) => {
+          const { image, tree } = powerCut(scratch, scenario, mkfs);
+          const log = recover(image);
+          assert.ok(log.fastCommits > 0, 'the kernel committed fast');
+          const { code, output } = fsckFile(image);
+          assert.equal(code, 0, output);
+          const got = kernelTree(image, join(scratch, 'mount'));
+          assert.deepEqual(treeDifferences(withoutDirectoryTimes(tree), withoutDirectoryTimes(got)), []);
+        }));
+    }
+  }
+});
