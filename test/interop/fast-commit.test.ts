@@ -378,7 +378,7 @@ const FIRST_SEED = Number(process.env.EXT4D_SEED ?? 1);
 const SEEDS = Number(process.env.EXT4D_RUNS ?? 3);
 
 describe('fast commits that the kernel wrote', function () {
-  this.timeout(60_000);
+  this.timeout(60_000 + SEEDS * 20_000);
   const obstacle = noKernelDirty();
   before(function () {
     requireOrSkip(this as unknown as Mocha.Context, obstacle);
