@@ -131,6 +131,7 @@ function journalFacts(device: BlockDevice, geometry: Geometry) {
       sequence: superblock.sequence,
       errno: superblock.errno,
       transactions: log.transactions,
+      fastCommits: log.fastCommits,
       blocks: log.blocks,
     };
   } catch (error) {

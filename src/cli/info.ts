@@ -139,10 +139,11 @@ function journalText({ journal }: ImageFacts): string {
   if (journal.reason !== undefined) return `${journal.state}: ${journal.reason}`;
   if (journal.state === 'external') return `on another device, with the UUID ${journal.uuid}`;
   if (journal.sizeBytes === undefined) return 'none: after a crash it needs e2fsck';
-  const { state, transactions, blocks, sizeBytes, features, inode, fastCommitBlocks, errno } = journal;
+  const { state, transactions, blocks, fastCommits, sizeBytes, features, inode, fastCommitBlocks, errno } = journal;
+  const onTop = fastCommits === 0 ? '' : ` and ${count(fastCommits, 'fast commit')}`;
   const work =
     state === 'needs recovery'
-      ? `${count(transactions, 'transaction')} (${count(blocks, 'block')}) to replay`
+      ? `${count(transactions, 'transaction')} (${count(blocks, 'block')})${onTop} to replay`
       : state === 'discarded'
         ? 'clean; old transactions in it are void'
         : state;

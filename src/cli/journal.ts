@@ -2,6 +2,7 @@
 import type { BlockDevice } from '../block/device.js';
 import { OverlayDevice } from '../block/overlay-device.js';
 import { CorruptionError, UnsupportedError } from '../errors.js';
+import { type FastCommitListing, listFastCommits, recordJson, recordText } from '../ext4/fast-commit-listing.js';
 import { INCOMPAT } from '../ext4/features.js';
 import { frozenVolume } from '../ext4/frozen-volume.js';
 import { type BlockOwner, findOwners, ownerText } from '../ext4/inspect.js';
@@ -16,6 +17,13 @@ import { count, parseImageArguments, print, withImage } from './image-command.js
 
 type Owners = ReadonlyMap<number, BlockOwner>;
 
+interface Found {
+  readonly listing: LogListing;
+  /** Null without an area, and where replay refuses the log. */
+  readonly fast: FastCommitListing | null;
+  readonly owners: Owners;
+}
+
 /** Exit code: 0, 4 replay would refuse the log (which is shown as far as it can be read), 8 operational error, 16 usage. */
 export function runJournal(args: readonly string[]): number {
   const parsed = parseImageArguments('journal', args);
@@ -25,10 +33,14 @@ export function runJournal(args: readonly string[]): number {
     const geometry = readGeometry(device);
     const source = openLogSource(device, geometry);
     const listing = listLog(source);
+    const fast =
+      listing.endTid === null || source.superblock.fastCommitBlocks === 0
+        ? null
+        : listFastCommits(source, geometry.inodeSize, listing.endTid);
     const owners = ownersAfterReplay(device, geometry, listing);
     const asked = (geometry.incompat & INCOMPAT.needs_recovery) !== 0;
-    if (flags.json) print(JSON.stringify(asJson(image, geometry, source, listing, owners, asked)));
-    else printListing(geometry, source, listing, owners, asked);
+    if (flags.json) print(JSON.stringify(asJson(image, geometry, source, { listing, fast, owners }, asked)));
+    else printListing(geometry, source, { listing, fast, owners }, asked);
     return listing.endTid === null && source.superblock.start !== 0 ? ImageExit.CORRUPT : ImageExit.OK;
   });
 }
@@ -62,8 +74,7 @@ function asJson(
   image: string,
   geometry: Geometry,
   source: LogSource,
-  listing: LogListing,
-  owners: Owners,
+  { listing, fast, owners }: Found,
   needsRecovery: boolean,
 ): object {
   const { superblock } = source;
@@ -95,14 +106,15 @@ function asJson(
       revokes: transaction.revokes,
     })),
     end: { tid: listing.endTid, reason: listing.endReason },
+    fastCommits: fast?.commits.map((commit) => ({ ...commit, records: commit.records.map(recordJson) })) ?? [],
+    fastCommitsEnd: fast?.endReason ?? null,
   };
 }
 
 function printListing(
   geometry: Geometry,
   source: LogSource,
-  listing: LogListing,
-  owners: Owners,
+  { listing, fast, owners }: Found,
   needsRecovery: boolean,
 ): void {
   const { superblock } = source;
@@ -119,6 +131,15 @@ function printListing(
   for (const transaction of listing.transactions) printTransaction(transaction, listing, owners);
   if (listing.endTid === null) print(`replay refuses this log: ${listing.endReason}`);
   else print(`replay ends before transaction ${listing.endTid}: ${listing.endReason}`);
+  if (fast !== null) printFastCommits(fast);
+}
+
+function printFastCommits({ commits, endReason }: FastCommitListing): void {
+  commits.forEach(({ firstLogBlock, logBlocks, records }, i) => {
+    print(`fast commit ${i + 1} on top of that: ${count(logBlocks, 'log block')} from ${firstLogBlock}`);
+    for (const record of records) print(`  ${recordText(record)}`);
+  });
+  print(commits.length === 0 ? `there are no fast commits: ${endReason}` : `fast commits end there: ${endReason}`);
 }
 
 function printTransaction(transaction: LoggedTransaction, listing: LogListing, owners: Owners): void {

@@ -39,6 +39,7 @@ export interface RecordedInode {
   readonly mode: number;
   readonly generation: number;
   readonly links: number;
+  readonly sizeBytes: number;
   readonly ctime: Timestamp;
 }
 
@@ -50,6 +51,7 @@ export function readRecorded(raw: Uint8Array): RecordedInode {
     mode: INODE.i_mode.get(view, 0),
     generation: INODE.i_generation.get(view, 0),
     links: INODE.i_links_count.get(view, 0),
+    sizeBytes: INODE.i_size_lo.get(view, 0) + INODE.i_size_high.get(view, 0) * 0x1_0000_0000,
     ctime: {
       seconds: (INODE.i_ctime.get(view, 0) | 0) + (extra & 3) * 0x1_0000_0000,
       nanoseconds: extra >>> 2,

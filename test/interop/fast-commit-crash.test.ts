@@ -19,6 +19,9 @@ import {
 import { join } from 'node:path';
 import type { BlockDevice } from '../../src/block/device.js';
 import { MemoryDevice } from '../../src/block/memory-device.js';
+import { runInfo } from '../../src/cli/info.js';
+import { runJournal } from '../../src/cli/journal.js';
+import { runReplay } from '../../src/cli/replay.js';
 import { crashPoints, nameOf, Random, unflushedAt } from '../../src/crash/crash-points.js';
 import { History } from '../../src/crash/history.js';
 import { StateImage } from '../../src/crash/state-image.js';
@@ -27,9 +30,10 @@ import { realEnvironment } from '../../src/ext4/environment.js';
 import { Filesystem } from '../../src/ext4/filesystem.js';
 import { closeVolume, readGeometry } from '../../src/ext4/open.js';
 import { type LogReport, recoverLog } from '../../src/ext4/recover.js';
+import { command } from '../support/command.js';
 import { CountingDevice } from '../support/counting-device.js';
 import { noKernelDirty, useOnKernel } from '../support/kernel-dirty.js';
-import { fsck, run, withScratch } from '../support/mke2fs.js';
+import { fsck, fsckFile, run, withScratch } from '../support/mke2fs.js';
 import { requireOrSkip } from '../support/server.js';
 
 /** The time of the commit block must be the same in every replay that is compared. */
@@ -126,6 +130,28 @@ describe('a crash during the replay of fast commits', function () {
     assert.notEqual(again.lookup(2, new TextEncoder().encode('later')), 0);
     assert.equal(again.lookup(2, new TextEncoder().encode('d')), 0);
   });
+
+  it('is shown before it is done: journal lists the records, info counts, replay -n writes nothing', () =>
+    withScratch((directory) => {
+      const path = join(directory, 'image');
+      writeFileSync(path, dirty);
+      const journal = JSON.parse(command(runJournal, '--json', path).out);
+      const { fastCommits } = recover(new MemoryDevice(dirty.slice()));
+      assert.equal(journal.fastCommits.length, fastCommits);
+      const tags = new Set(
+        journal.fastCommits.flatMap((c: { records: { tag: string }[] }) => c.records.map((r) => r.tag)),
+      );
+      assert.deepEqual([...tags].sort(), ['ADD_RANGE', 'CREAT', 'DEL_RANGE', 'INODE', 'LINK', 'UNLINK']);
+      assert.match(command(runJournal, path).out, /is created as "dir" in directory 2/);
+      assert.equal(JSON.parse(command(runInfo, '--json', path).out).journal.fastCommits, fastCommits);
+      assert.equal(command(runReplay, '-n', path).code, 1);
+      assert.ok(readFileSync(path).equals(dirty));
+      const { code, out } = command(runReplay, path);
+      assert.equal(code, 1);
+      assert.match(out, new RegExp(`${fastCommits} fast commits on top of them replayed`));
+      assert.equal(fsckFile(path).code, 0);
+      assert.match(command(runJournal, path).out, /the log is empty/);
+    }));
 
   it('is judged right by e2fsck when it is done', () => {
     const image = finished.slice();

@@ -9,31 +9,10 @@ import { runJournal } from '../../src/cli/journal.js';
 import { runReplay } from '../../src/cli/replay.js';
 import { openLogSource } from '../../src/ext4/journal-inode.js';
 import { readGeometry } from '../../src/ext4/open.js';
+import { command } from '../support/command.js';
 import { makeKernelDirty, noKernelDirty } from '../support/kernel-dirty.js';
 import { fsckFile, makeImage, makeImageFile, withScratch } from '../support/mke2fs.js';
 import { requireOrSkip } from '../support/server.js';
-
-/** Runs a command of ours; what it prints is returned. */
-function command(
-  main: (args: readonly string[]) => number,
-  ...args: string[]
-): { code: number; out: string; err: string } {
-  const kept = { stdout: process.stdout.write, stderr: process.stderr.write };
-  const text = { stdout: '', stderr: '' };
-  for (const stream of ['stdout', 'stderr'] as const) {
-    process[stream].write = ((chunk: string) => {
-      text[stream] += chunk;
-      return true;
-    }) as typeof process.stdout.write;
-  }
-  try {
-    const code = main(args);
-    return { code, out: text.stdout, err: text.stderr };
-  } finally {
-    process.stdout.write = kept.stdout;
-    process.stderr.write = kept.stderr;
-  }
-}
 
 describe('ext4d replay, journal and info', function () {
   this.timeout(60_000);
