@@ -54,7 +54,7 @@ function firstBlockOf(path: Path): number {
   return 0;
 }
 
-function freeContent(handle: Handle, inode: Inode, pblk: number, count: number): void {
+export function freeContent(handle: Handle, inode: Inode, pblk: number, count: number): void {
   // Content that went through the journal must not come back from it.
   freeBlocks(handle, inode.vol, pblk, count, { metadata: inode.journalsData });
 }

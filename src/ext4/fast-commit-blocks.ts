@@ -10,14 +10,16 @@
 import { CorruptionError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { claimBlocks, freeBlocks, type Run } from './block-alloc.js';
+import { mapBlock, maxFileBytes } from './block-map.js';
 import { firstShared, joinRuns, subtractRuns } from './block-runs.js';
 import { EXTENT_CREDITS } from './extent-edit.js';
 import { convertUnwritten, convertWritten, insertExtent } from './extent-insert.js';
 import { ExtentNode } from './extent-node.js';
 import { creditsForExtent, removeExtents } from './extent-remove.js';
-import { mapExtent } from './extent-tree.js';
 import { EXT_MAX_BLOCKS } from './format/extent.js';
+import { makeTable, removeMapped, setPointers } from './indirect-edit.js';
 import { type Ino, Inode } from './inode.js';
+import { walkInodeBlocks } from './inode-blocks.js';
 import { addOrphan } from './orphan.js';
 import type { Volume } from './volume.js';
 
@@ -69,11 +71,14 @@ export class FastCommitBlocks {
   mapRange(ino: Ino, { lblk, count, pblk, unwritten }: MappedRange): void {
     const { vol } = this;
     const end = lblk + count;
-    if (end > EXT_MAX_BLOCKS) throw this.corrupt(ino, `blocks ${lblk}+${count} are beyond what can be mapped`);
+    const { usesExtents } = this.file(ino);
+    if (end * vol.geometry.blockSize > maxFileBytes(this.file(ino)))
+      throw this.corrupt(ino, `blocks ${lblk}+${count} are beyond what can be mapped`);
+    if (unwritten && !usesExtents) throw this.corrupt(ino, 'a block map has no unwritten blocks');
     this.changed.add(ino);
     for (let at = lblk; at < end; ) {
-      const mapping = mapExtent(this.file(ino), at);
-      const length = Math.min(mapping.count, end - at);
+      const mapping = mapBlock(this.file(ino), at);
+      let length = Math.min(mapping.count, end - at);
       const target = pblk + (at - lblk);
       const from = at;
       vol.journal.run(this.creditsFor(length), (handle) => {
@@ -85,9 +90,16 @@ export class FastCommitBlocks {
           convert(handle, this.file(ino), from, length);
           return;
         }
-        if (mapping.pblk !== 0) removeExtents(handle, this.file(ino), from, from + length, this.letGo);
+        if (mapping.pblk !== 0) this.unmap(handle, this.file(ino), from, from + length);
         handle.ensureCredits(EXTENT_CREDITS);
-        insertExtent(handle, this.file(ino), from, target, length, unwritten, true);
+        if (usesExtents) {
+          insertExtent(handle, this.file(ino), from, target, length, unwritten, true);
+        } else {
+          makeTable(handle, this.file(ino), from);
+          // As far as that table goes.
+          length = Math.min(length, mapBlock(this.file(ino), from).count);
+          setPointers(handle, this.file(ino), from, target, length);
+        }
         this.inserted.push({ start: target, count: length });
       });
       at += length;
@@ -99,12 +111,17 @@ export class FastCommitBlocks {
     this.changed.add(ino);
     const inode = this.file(ino);
     this.vol.journal.run(creditsForExtent(inode), (handle) =>
-      removeExtents(handle, inode, lblk, Math.min(lblk + count, EXT_MAX_BLOCKS), this.letGo),
+      this.unmap(handle, inode, lblk, Math.min(lblk + count, EXT_MAX_BLOCKS)),
     );
   }
 
-  /** What {@link removeExtents} shall do with the blocks of a file. */
-  readonly letGo = (_handle: Handle, _inode: Inode, start: number, count: number): void => {
+  /** Takes the range out of the map; its blocks become free when all is settled. */
+  unmap(handle: Handle, inode: Inode, fromLblk: number, toLblk: number): void {
+    if (inode.usesExtents) removeExtents(handle, inode, fromLblk, toLblk, this.letGo);
+    else removeMapped(handle, inode, fromLblk, toLblk, this.letGo);
+  }
+
+  private readonly letGo = (_handle: Handle, _inode: Inode, start: number, count: number): void => {
     this.released.push({ start, count });
   };
 
@@ -119,10 +136,12 @@ export class FastCommitBlocks {
       throw new CorruptionError('fast commit', `block ${stolen.start}`, 'it is given to a file and belongs to another');
     }
     const mapped: Run[] = [];
+    // Block maps are walked on the device.
+    this.vol.journal.flushAll();
     for (const ino of this.changed) {
       const inode = Inode.load(this.vol, ino);
-      if (!inode.isRegular || !inode.usesExtents) continue;
-      const blocks = walkExtents(inode);
+      if (!inode.isRegular) continue;
+      const blocks = inode.usesExtents ? walkExtents(inode) : walkMap(inode);
       for (const run of blocks.data) mapped.push(run);
       this.correct(inode, blocks);
     }
@@ -187,5 +206,23 @@ function walkExtents(inode: Inode): FileBlocks {
     }
   };
   walk(ExtentNode.root(inode), EXT_MAX_BLOCKS);
+  return { data, dataBlocks, treeBlocks, writtenEnd };
+}
+
+function walkMap(inode: Inode): FileBlocks {
+  const data: Run[] = [];
+  let dataBlocks = 0;
+  let treeBlocks = 0;
+  let writtenEnd = 0;
+  walkInodeBlocks(inode, {
+    data(lblk, count, pblk) {
+      data.push({ start: pblk, count });
+      dataBlocks += count;
+      writtenEnd = lblk + count;
+    },
+    tree() {
+      treeBlocks++;
+    },
+  });
   return { data, dataBlocks, treeBlocks, writtenEnd };
 }

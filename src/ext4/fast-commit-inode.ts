@@ -7,7 +7,6 @@ import { CorruptionError, UnsupportedError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { removeBlocks } from './block-map.js';
 import { initExtentRoot } from './extent-insert.js';
-import { removeExtents } from './extent-remove.js';
 import type { FastCommitBlocks } from './fast-commit-blocks.js';
 import { EXT_MAX_BLOCKS } from './format/extent.js';
 import {
@@ -20,7 +19,6 @@ import {
   INODE,
   S_IFDIR,
   S_IFMT,
-  S_IFREG,
 } from './format/inode.js';
 import { EXT4_XATTR_MAGIC } from './format/xattr.js';
 import { type Ino, Inode, type WritableInode } from './inode.js';
@@ -176,6 +174,6 @@ export function discardInode(vol: Volume, blocks: FastCommitBlocks, ino: Ino): v
 }
 
 function releaseAll(handle: Handle, blocks: FastCommitBlocks, inode: Inode): void {
-  if (inode.type === S_IFREG && inode.usesExtents) removeExtents(handle, inode, 0, EXT_MAX_BLOCKS, blocks.letGo);
+  if (inode.isRegular) blocks.unmap(handle, inode, 0, EXT_MAX_BLOCKS);
   else removeBlocks(handle, inode, 0, EXT_MAX_BLOCKS);
 }

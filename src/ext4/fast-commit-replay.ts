@@ -231,11 +231,6 @@ class FastCommitReplay {
     const inode = Inode.load(this.vol, ino);
     if (inode.mode === 0) return;
     if (!inode.isRegular) throw this.corrupt(record, 'it is no regular file, and its blocks change');
-    if (!inode.usesExtents) {
-      throw new UnsupportedError(`the fast commits change inode ${ino}, which has no extents: run e2fsck`, [
-        'fast_commit',
-      ]);
-    }
     if (record.tag === 'ADD_RANGE') this.blocks.mapRange(ino, record);
     else this.blocks.unmapRange(ino, lblk, count);
   }

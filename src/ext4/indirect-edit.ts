@@ -4,6 +4,7 @@ import { CorruptionError, FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { allocateBlocks, freeBlocks, mayUseReservedBlocks } from './block-alloc.js';
 import { type Goal, inodeGoal } from './block-goal.js';
+import { freeContent, type LetGo } from './extent-remove.js';
 import {
   EXT4_NDIR_BLOCKS,
   findSlot,
@@ -91,8 +92,14 @@ function writePointers(handle: Handle, inode: Inode, { nr, index }: Slot, pblk: 
  * Frees what is mapped in [fromLblk, toLblk), from the end backwards, and the tables that are then empty. May restart the
  * handle: the map is whole then, but only part of the range is gone. Afterwards look the inode up again.
  */
-export function removeMapped(handle: Handle, inode: Inode, fromLblk: number, toLblk: number): void {
-  new Removal(handle, inode, fromLblk, toLblk).run();
+export function removeMapped(
+  handle: Handle,
+  inode: Inode,
+  fromLblk: number,
+  toLblk: number,
+  letGo: LetGo = freeContent,
+): void {
+  new Removal(handle, inode, fromLblk, toLblk, letGo).run();
 }
 
 class Removal {
@@ -102,12 +109,14 @@ class Removal {
   private readonly to: number;
   private readonly pointers: number;
   private readonly credits: number;
+  private readonly letGo: LetGo;
 
-  constructor(handle: Handle, inode: Inode, from: number, to: number) {
+  constructor(handle: Handle, inode: Inode, from: number, to: number, letGo: LetGo) {
     const { geometry } = inode.vol;
     this.handle = handle;
     this.inode = inode;
     this.from = from;
+    this.letGo = letGo;
     this.to = to;
     this.pointers = pointersPerBlock(geometry);
     // A run of blocks: table, inode, and a bitmap and a descriptor for each group that it reaches into.
@@ -171,8 +180,7 @@ class Removal {
     handle.ensureCredits(this.credits);
     const inode = this.current();
     writePointers(handle, inode, slot, 0, length);
-    const metadata = inode.journalsData;
-    freeBlocks(handle, inode.vol, pblk, length, { metadata });
+    this.letGo(handle, inode, pblk, length);
     inode.edit(handle).addBlocks(-length);
   }
 }
