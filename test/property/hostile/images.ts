@@ -15,6 +15,7 @@ import type { Environment } from '../../../src/ext4/volume.js';
 import { JBD2_FEATURE_INCOMPAT, JOURNAL_SUPERBLOCK } from '../../../src/jbd2/format.js';
 import { makeImage, run, withScratch } from '../../support/mke2fs.js';
 import { locate } from './locate.js';
+import { populateSecret, populateVerified, withReadOnlyFeatures } from './read-only-features.js';
 import { ScratchImage } from './scratch-image.js';
 import { sealSuperblock } from './seals.js';
 import { type SoundImage, soundDevice } from './sound-image.js';
@@ -28,6 +29,8 @@ interface HostileFormat {
   readonly externalJournal?: boolean;
   /** Blocks at the end of the log that are given to fast commits. */
   readonly fastCommitBlocks?: number;
+  /** An encrypted directory and a verity file, which are shown and not written. */
+  readonly readOnlyFeatures?: boolean;
   /** Names are found in any case below some directories. */
   readonly casefold?: boolean;
   /** Trees of two levels: several times as many structures, and as much work. */
@@ -55,13 +58,14 @@ const FORMATS = new Map<string, HostileFormat>([
   ['1k-large-dir', { blockSize: 1024, sizeMiB: 4, args: [...SMALL, '-O', 'large_dir'], deep: true }],
   ['1k-casefold', { blockSize: 1024, sizeMiB: 3, args: [...SMALL, '-O', 'casefold'], casefold: true }],
   ['1k-mmp', { blockSize: 1024, sizeMiB: 3, args: [...SMALL, '-O', 'mmp'] }],
+  ['1k-encrypt-verity', { blockSize: 1024, sizeMiB: 4, args: SMALL, readOnlyFeatures: true }],
   ['4k', { blockSize: 4096, sizeMiB: 8, args: ['-N', '96', '-m', '0'] }],
   ['1k-deep', { blockSize: 1024, sizeMiB: 4, args: SMALL, deep: true }],
 ]);
 
-/** Each format with an empty log and orphans on the list, and with a log that is to be replayed. */
-export const IMAGE_NAMES: readonly string[] = [...FORMATS].flatMap(([name, { args }]) =>
-  args.includes('ext2') ? [name] : [name, `${name}-dirty`],
+/** Each format with an empty log and orphans on the list, and, where it writes one, with a log that is to be replayed. */
+export const IMAGE_NAMES: readonly string[] = [...FORMATS].flatMap(([name, { args, readOnlyFeatures }]) =>
+  args.includes('ext2') || readOnlyFeatures ? [name] : [name, `${name}-dirty`],
 );
 
 const CRED = { uid: 0, gid: 0 };
@@ -102,13 +106,19 @@ export async function soundImage(name: string): Promise<NamedImage> {
   const image = freshImage(format);
   const first = open(image, format);
   populate(first, format);
+  if (format.readOnlyFeatures) {
+    populateSecret(first);
+    populateVerified(first, write);
+  }
   first.closeSync();
   const second = open(image, format);
   await leaveLog(second, format);
   // Nothing more of it is written: the log holds what happened since the first time it was closed.
   if (!dirty) recoverLog(soundDevice(image), readGeometry(soundDevice(image)));
   const { fastCommitBlocks, policy = {} } = format;
-  const bytes = fastCommitBlocks === undefined ? image.bytes : withFastCommits(image, fastCommitBlocks);
+  let { bytes } = image;
+  if (fastCommitBlocks !== undefined) bytes = withFastCommits(image, fastCommitBlocks);
+  if (format.readOnlyFeatures) bytes = withReadOnlyFeatures(image, ...marked(second));
   return { name, bytes, journalAt: image.journalAt, policy };
 }
 
@@ -213,6 +223,16 @@ async function leaveLog(fs: Filesystem, { blockSize }: HostileFormat): Promise<v
   await sync();
 }
 
+/** The inodes that are to be encrypted, and the one with a hash tree. */
+function marked(fs: Filesystem): [number[], number] {
+  const secret = [fs.lookup(ROOT, encode('secret')), fs.lookup(ROOT, encode('indexed'))];
+  fs.readdir(secret[0], 0, (name, ino) => {
+    if (name.length > 2) secret.push(ino);
+    return true;
+  });
+  return [secret, fs.lookup(ROOT, encode('verified'))];
+}
+
 /** The records lie at the start of the log: its end can still be given away. */
 function withFastCommits(sound: SoundImage, blocks: number): Uint8Array {
   const image = new ScratchImage(sound);
@@ -225,10 +245,12 @@ function withFastCommits(sound: SoundImage, blocks: number): Uint8Array {
   return image.bytes;
 }
 
-/** What the data path does for a write, at once. */
-export function write(fs: Filesystem, ino: number, posBytes: number, lengthBytes: number): void {
+/** What the data path does for a write of these bytes, or of so many, at once. */
+export function write(fs: Filesystem, ino: number, posBytes: number, what: number | Uint8Array): void {
+  const bytes = typeof what === 'number' ? new Uint8Array(what).fill(0x77) : what;
+  const lengthBytes = bytes.length;
   if (fs.journalsData(ino)) {
-    fs.writeJournaled(ino, posBytes, new Uint8Array(lengthBytes).fill(0x77), OP_WRITE, 0);
+    fs.writeJournaled(ino, posBytes, bytes, OP_WRITE, 0);
     return;
   }
   for (let pos = posBytes; pos < posBytes + lengthBytes; ) {
@@ -237,7 +259,7 @@ export function write(fs: Filesystem, ino: number, posBytes: number, lengthBytes
     if (mapping.type === TYPE_HOLE || !(length > 0))
       throw new Error(`a write was mapped to type ${mapping.type}, ${length} bytes`);
     const addr = mapping.addrBytes + (pos - mapping.offsetBytes);
-    fs.volume.device.write(addr, new Uint8Array(length).fill(0x77));
+    fs.volume.device.write(addr, bytes.subarray(pos - posBytes, pos - posBytes + length));
     fs.iomapIoend(ino, pos, length, addr, 0, 0);
     pos += length;
   }

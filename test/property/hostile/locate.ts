@@ -5,7 +5,7 @@ import { isBlockUninit } from '../../../src/ext4/block-bitmap.js';
 import { INCOMPAT } from '../../../src/ext4/features.js';
 import { EXTENT, EXTENT_HEADER, EXTENT_IDX } from '../../../src/ext4/format/extent.js';
 import { GROUP_DESC } from '../../../src/ext4/format/group-desc.js';
-import { I_BLOCK_BYTES, I_BLOCK_OFFSET, INODE } from '../../../src/ext4/format/inode.js';
+import { EXT4_VERITY_FL, I_BLOCK_BYTES, I_BLOCK_OFFSET, INODE } from '../../../src/ext4/format/inode.js';
 import { MMP } from '../../../src/ext4/format/mmp.js';
 import { SUPERBLOCK, SUPERBLOCK_OFFSET } from '../../../src/ext4/format/superblock.js';
 import { frozenVolume } from '../../../src/ext4/frozen-volume.js';
@@ -142,8 +142,10 @@ class Locator {
     if (inode.usesExtents) this.extentNode(inode, at + I_BLOCK_OFFSET, I_BLOCK_BYTES, `root of inode ${ino}`, seal);
     else this.add('block map', `i_block of inode ${ino}`, at + I_BLOCK_OFFSET, I_BLOCK_BYTES, ino, seal);
     walkInodeBlocks(inode, {
-      data: (_lblk, count, pblk) => {
+      data: (lblk, count, pblk) => {
         for (let i = 0; i < count; i++) {
+          if (inode.hasFlag(EXT4_VERITY_FL) && (lblk + i) * this.vol.geometry.blockSize >= inode.sizeBytes)
+            this.block('verity metadata', pblk + i, ino, () => {});
           if (inode.isDirectory) locateDirectoryBlock(inode, pblk + i, this.view, this.seals, this.add);
           if (ino === orphanFileInum) this.orphanBlock(ino, pblk + i);
           if (inode.isSymlink) this.block('symlink', pblk + i, ino, () => {});

@@ -24,6 +24,7 @@ export const KINDS = [
   'attribute block',
   'attribute value',
   'symlink',
+  'verity metadata',
   'mmp block',
   'journal inode',
   'external journal',
