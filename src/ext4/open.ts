@@ -63,8 +63,8 @@ export interface Opened {
 }
 
 const DEFAULT_COMMIT_INTERVAL_MS = 5000;
-/** JBD2_MIN_JOURNAL_BLOCKS: what any operation changes fits a quarter of that. */
-const MIN_LOG_BLOCKS = 1024;
+/** JBD2_MIN_JOURNAL_BLOCKS, less the superblocks that an external one begins with. What any operation changes fits a quarter. */
+const MIN_LOG_BLOCKS = 1020;
 
 /** True if a superblock is where one belongs, whatever it says. */
 export function looksLikeExt4(device: BlockDevice): boolean {
@@ -259,10 +259,9 @@ function openStore(
   const bytes = new Uint8Array(1024);
   device.read(map[0] * geometry.blockSize, bytes);
   const superblock = new JournalSuperblock(bytes, geometry.blockSize, map.length);
-  if (superblock.first + MIN_LOG_BLOCKS > superblock.end + 1) {
-    const finding = `the log has blocks ${superblock.first} to ${superblock.end}, fewer than ${MIN_LOG_BLOCKS}`;
-    throw new CorruptionError('journal superblock', 'log block 0', finding);
-  }
+  const blocks = superblock.end - superblock.first;
+  if (blocks < MIN_LOG_BLOCKS)
+    throw new CorruptionError('journal superblock', 'log block 0', `a log of ${blocks} blocks`);
   return new Log(device, superblock, map);
 }
 
