@@ -3,15 +3,24 @@ import assert from 'node:assert/strict';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { runCheck } from '../../../src/cli/check.js';
-import { ExitCode } from '../../../src/cli/image-command.js';
+import { ImageExit } from '../../../src/cli/exit-codes.js';
 import { runInfo } from '../../../src/cli/info.js';
 import { runJournal } from '../../../src/cli/journal.js';
+import { runQuota } from '../../../src/cli/quota.js';
 import { runReplay } from '../../../src/cli/replay.js';
 import { scratchDirectory } from '../../support/mke2fs.js';
 import { Campaign } from './campaign.js';
 
-const IMAGES = ['1k-dirty', '1k-orphan-file', '1k-fast-commit-dirty', 'ext3-dirty', '4k-dirty', '1k-encrypt-verity'];
-const PLANS = Number(process.env.EXT4D_PLANS ?? 15);
+const IMAGES = [
+  '1k-quota',
+  '1k-dirty',
+  '1k-orphan-file',
+  '1k-fast-commit-dirty',
+  'ext3-dirty',
+  '4k-dirty',
+  '1k-encrypt-verity',
+];
+const PLANS = Number(process.env.EXT4D_PLANS ?? 5);
 const MAX_MS = 5000;
 
 const COMMANDS: readonly (readonly [name: string, run: (path: string) => number])[] = [
@@ -19,10 +28,11 @@ const COMMANDS: readonly (readonly [name: string, run: (path: string) => number]
   ['journal', (path) => runJournal([path])],
   ['journal --json', (path) => runJournal(['--json', path])],
   ['check', (path) => runCheck([path])],
+  ['quota', (path) => runQuota([path])],
   ['replay -n', (path) => runReplay(['-n', path])],
   ['replay', (path) => runReplay([path])],
 ];
-const EXIT_CODES: readonly number[] = [ExitCode.OK, ExitCode.RECOVERED, ExitCode.CORRUPT];
+const EXIT_CODES: readonly number[] = [ImageExit.OK, ImageExit.RECOVERED, ImageExit.CORRUPT];
 
 /** Without what it prints. */
 function quietly<T>(work: () => T): T {

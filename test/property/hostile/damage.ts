@@ -55,6 +55,7 @@ const NEEDED_TO_OPEN = new Set<Kind>([
   'superblock',
   'group descriptor',
   'mmp block',
+  'quota file',
   'journal inode',
   'external journal',
   'journal superblock',

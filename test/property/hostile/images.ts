@@ -55,6 +55,15 @@ const FORMATS = new Map<string, HostileFormat>([
   ],
   ['ext2', { blockSize: 1024, sizeMiB: 3, args: ['-t', 'ext2', ...NO_JOURNAL] }],
   ['ext3', { blockSize: 1024, sizeMiB: 3, args: [...SMALL, '-O', '^extent,^64bit,^metadata_csum,^flex_bg'] }],
+  [
+    '1k-quota',
+    {
+      blockSize: 1024,
+      sizeMiB: 3,
+      args: [...SMALL, '-O', 'quota,project', '-E', 'quotatype=usrquota:grpquota:prjquota'],
+      policy: { userLimits: true, groupLimits: true, projectLimits: true },
+    },
+  ],
   ['1k-large-dir', { blockSize: 1024, sizeMiB: 4, args: [...SMALL, '-O', 'large_dir'], deep: true }],
   ['1k-casefold', { blockSize: 1024, sizeMiB: 3, args: [...SMALL, '-O', 'casefold'], casefold: true }],
   ['1k-mmp', { blockSize: 1024, sizeMiB: 3, args: [...SMALL, '-O', 'mmp'] }],

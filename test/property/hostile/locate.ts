@@ -128,7 +128,8 @@ class Locator {
   private inode(ino: number): void {
     const inode = Inode.load(this.vol, ino);
     if (inode.mode === 0) return;
-    const { journalInum, orphanFileInum, inodeSize } = this.vol.geometry;
+    const { journalInum, orphanFileInum, inodeSize, quotaInums } = this.vol.geometry;
+    const quotaFiles = [...quotaInums.values()];
     const at = this.seals.inodeAt(ino);
     const seal = this.seals.inode(ino);
     const kind: Kind = ino === journalInum ? 'journal inode' : 'inode';
@@ -147,6 +148,7 @@ class Locator {
           if (inode.hasFlag(EXT4_VERITY_FL) && (lblk + i) * this.vol.geometry.blockSize >= inode.sizeBytes)
             this.block('verity metadata', pblk + i, ino, () => {});
           if (inode.isDirectory) locateDirectoryBlock(inode, pblk + i, this.view, this.seals, this.add);
+          if (quotaFiles.includes(ino)) this.quotaBlock(ino, lblk + i, pblk + i);
           if (ino === orphanFileInum) this.orphanBlock(ino, pblk + i);
           if (inode.isSymlink) this.block('symlink', pblk + i, ino, () => {});
         }
@@ -185,6 +187,13 @@ class Locator {
       this.extentNode(inode, child * blockSize, blockSize, `extent block ${child} of inode ${ino}`, childSeal);
     }
     if (isLeaf && length !== I_BLOCK_BYTES) this.blocks.push(EXTENT.ee_start_lo.get(view, at + EXTENT_HEADER.SIZE));
+  }
+
+  private quotaBlock(ino: number, lblk: number, pblk: number): void {
+    const at = pblk * this.vol.geometry.blockSize;
+    // Header and information first, then a tree of blocks of 1024 bytes; the structures are at the start of each.
+    this.add('quota file', `start of block ${lblk} of quota file ${ino}`, at, 128, ino, () => {});
+    this.block('quota file', pblk, ino, () => {});
   }
 
   private orphanBlock(ino: number, nr: number): void {

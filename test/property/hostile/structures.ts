@@ -25,6 +25,7 @@ export const KINDS = [
   'attribute value',
   'symlink',
   'verity metadata',
+  'quota file',
   'mmp block',
   'journal inode',
   'external journal',
