@@ -18,9 +18,9 @@ describe('the crash explorer notices', function () {
     await campaign.random(SEED, 40);
   });
 
-  for (const { name, aged, ops, recordOnly, nestedEach, apply } of MUTATIONS) {
+  for (const { name, format = '1k', aged, ops, recordOnly, nestedEach, apply } of MUTATIONS) {
     it(name, async () => {
-      const campaign = new Campaign(formatNamed('1k'), new Tally(), { aged, ops, recordOnly, nestedEach });
+      const campaign = new Campaign(formatNamed(format), new Tally(), { aged, ops, recordOnly, nestedEach });
       const undo = apply();
       let noticed: unknown = null;
       try {

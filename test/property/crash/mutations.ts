@@ -7,7 +7,9 @@ import type { BlockDevice, IoStep } from '../../../src/block/device.js';
 import { RecordingDevice } from '../../../src/crash/recording-device.js';
 import { StateImage } from '../../../src/crash/state-image.js';
 import { Filesystem } from '../../../src/ext4/filesystem.js';
+import { Inode } from '../../../src/ext4/inode.js';
 import { OP_WRITE, TYPE_UNWRITTEN } from '../../../src/ext4/iomap.js';
+import { Quotas } from '../../../src/ext4/quota/quotas.js';
 import { FileData } from '../../../src/jbd2/file-data.js';
 import { BlockType, JBD2_MAGIC } from '../../../src/jbd2/format.js';
 import { Handle } from '../../../src/jbd2/handle.js';
@@ -21,6 +23,8 @@ export interface Mutation {
   readonly aged?: boolean;
   /** Shows without a crash: in the order of the writes, or to a reader. */
   readonly recordOnly?: boolean;
+  /** Shows on this format; by default on `1k`. */
+  readonly format?: string;
   /** Commands that are likely to show it. */
   readonly ops?: readonly Command['op'][];
   /** Shows when the recovery crashes as well. */
@@ -83,6 +87,24 @@ const METADATA_THEN_DATA: readonly Command['op'][] = [
 ];
 
 export const MUTATIONS: readonly Mutation[] = [
+  {
+    name: 'space counted for its owner in a handle of its own',
+    format: '1k-quota',
+    apply: () => {
+      const { addSpace } = Quotas.prototype;
+      return patch(Quotas.prototype, 'addSpace', function (
+        this: Quotas,
+        _handle: Handle,
+        { vol, ino }: Inode,
+        bytes: number,
+      ) {
+        queueMicrotask(() => {
+          if (vol.journal.aborted === null)
+            vol.journal.run(1, (handle) => addSpace.call(this, handle, Inode.load(vol, ino), bytes));
+        });
+      } as never);
+    },
+  },
   {
     name: 'no flush between the log blocks and the commit block',
     apply: () =>
