@@ -175,7 +175,7 @@ function fillIn(
   inode.setCtime(now);
   inode.setCrtime(now);
   if (type === S_IFREG || type === S_IFDIR) initBlockMap(inode);
-  vol.quotas?.addInodes(handle, inode, 1);
+  vol.quotas?.addInode(handle, inode);
   return inode;
 }
 
@@ -205,7 +205,7 @@ export function freeInode(handle: Handle, vol: Volume, inode: WritableInode): vo
   const writable = desc.edit(handle);
   writable.setFreeInodes(desc.freeInodes + 1);
   if (isDirectory) writable.setUsedDirs(desc.usedDirs - 1);
-  vol.quotas?.addInodes(handle, inode, -1);
+  vol.quotas?.release(handle, inode);
   // ext4_clear_inode and the zeroed mode: the record says that it is free.
   inode.setMode(0);
   inode.setLinksCount(0);

@@ -3,7 +3,7 @@ import { type Ino, Inode } from '../inode.js';
 import { QuotaEntry } from '../quota/quota-entry.js';
 import { QuotaFile, type QuotaType } from '../quota/quota-file.js';
 import { QuotaTree } from '../quota/quota-tree.js';
-import { isCounted, ownersOf } from '../quota/quotas.js';
+import { isCounted, ownersOf, usageOf } from '../quota/quotas.js';
 import type { Volume } from '../volume.js';
 import type { Findings } from './findings.js';
 
@@ -26,14 +26,15 @@ export function checkQuotas(vol: Volume, findings: Findings, used: Iterable<Ino>
 function count(inode: Inode, found: ReadonlyMap<QuotaType, Map<number, Usage>>): void {
   if (!isCounted(inode)) return;
   const owners = ownersOf(inode);
+  const { bytes, inodes } = usageOf(inode);
   for (const [type, ids] of found) {
     let usage = ids.get(owners[type]);
     if (usage === undefined) {
       usage = { bytes: 0, inodes: 0 };
       ids.set(owners[type], usage);
     }
-    usage.bytes += inode.sectors * 512;
-    usage.inodes++;
+    usage.bytes += bytes;
+    usage.inodes += inodes;
   }
 }
 

@@ -63,10 +63,17 @@ export class Quotas {
     this.add(handle, inode, 'space', bytes);
   }
 
-  /** New inodes, and with a negative number freed ones. Throws FsError EDQUOT. */
-  addInodes(handle: Handle, inode: Inode, count: number): void {
-    if (count > 0 && isCounted(inode)) this.checkInodes(inode, ownersOf(inode), count);
-    this.add(handle, inode, 'inodes', count);
+  /** A new inode, which uses nothing but itself. Throws FsError EDQUOT. */
+  addInode(handle: Handle, inode: Inode): void {
+    if (isCounted(inode)) this.checkInodes(inode, ownersOf(inode), 1);
+    this.add(handle, inode, 'inodes', 1);
+  }
+
+  /** The inode ends, and with it all that is still counted for it. */
+  release(handle: Handle, inode: Inode): void {
+    const { bytes, inodes } = usageOf(inode);
+    this.add(handle, inode, 'space', -bytes);
+    this.add(handle, inode, 'inodes', -inodes);
   }
 
   /** How many of `wanted` blocks the inode's owners may have: at least one, or FsError EDQUOT. */
@@ -86,17 +93,17 @@ export class Quotas {
   transfer(handle: Handle, inode: Inode, to: Partial<Owners>): void {
     if (!isCounted(inode)) return;
     const from = ownersOf(inode);
-    const bytes = inode.sectors * 512;
+    const { bytes, inodes } = usageOf(inode);
     for (const account of this.accounts) {
       const id = to[account.type];
       if (id === undefined || id === from[account.type]) continue;
       if (account.enforced && !this.mayExceed(inode)) {
         const room = this.roomOf(account, id, 'space');
-        if ((bytes > 0 && room < bytes) || this.roomOf(account, id, 'inodes') < 1) throw exceeded(account, to);
+        if ((bytes > 0 && room < bytes) || this.roomOf(account, id, 'inodes') < inodes) throw exceeded(account, to);
       }
-      this.addTo(handle, account, id, 'inodes', 1);
+      this.addTo(handle, account, id, 'inodes', inodes);
       this.addTo(handle, account, id, 'space', bytes);
-      this.addTo(handle, account, from[account.type], 'inodes', -1);
+      this.addTo(handle, account, from[account.type], 'inodes', -inodes);
       this.addTo(handle, account, from[account.type], 'space', -bytes);
     }
   }
@@ -188,6 +195,11 @@ export class Quotas {
 export function isCounted(inode: Inode): boolean {
   if (inode.ino === EXT4_ROOT_INO) return true;
   return !inode.vol.geometry.isOwnInode(inode.ino) && !inode.hasFlag(EXT4_EA_INODE_FL);
+}
+
+/** What an inode counts for with its owners. */
+export function usageOf(inode: Inode): { readonly bytes: number; readonly inodes: number } {
+  return { bytes: inode.sectors * 512, inodes: 1 };
 }
 
 export function ownersOf(inode: Inode): Owners {
