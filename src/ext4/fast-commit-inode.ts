@@ -27,7 +27,7 @@ import { hasBlockMap } from './inode-blocks.js';
 import { addOrphan, removeOrphan } from './orphan.js';
 import { allowFileSize } from './superblock-io.js';
 import type { Timestamp, Volume } from './volume.js';
-import { freeXattrBlock } from './xattr.js';
+import { releaseXattrs } from './xattr.js';
 
 /** Bitmaps, descriptors, table block, orphan record, attributes. */
 const INODE_CREDITS = 36;
@@ -164,9 +164,10 @@ export function discardInode(vol: Volume, blocks: FastCommitBlocks, ino: Ino): v
   if (inode.mode === 0) return;
   vol.journal.run(INODE_CREDITS, (handle) => {
     if (hasBlockMap(inode)) releaseAll(handle, blocks, inode);
+    // Values of its own that nobody else has are orphans from here on.
+    releaseXattrs(handle, vol, ino);
     handle.ensureCredits(INODE_CREDITS);
     const last = Inode.load(vol, ino).edit(handle);
-    freeXattrBlock(handle, last);
     removeOrphan(handle, last);
     freeInode(handle, vol, last);
   });
