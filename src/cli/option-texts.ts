@@ -45,6 +45,10 @@ export const OPTION_TEXTS: readonly MountOptionText[] = [
     words: 'usrquota, quota, grpquota, prjquota, noquota',
     text: 'limits of the hidden quota files hold, for all but root; usage is counted in any case',
   },
+  {
+    words: 'nombcache, no_mbcache',
+    text: 'equal attribute blocks, and equal values in inodes of their own, are not shared',
+  },
   { words: 'acl, noacl', text: 'POSIX ACLs are enforced and inherited, or not (acl)' },
   { words: 'user_xattr, nouser_xattr', text: 'user.* attributes exist, or not (user_xattr)' },
   {
