@@ -33,8 +33,6 @@ export class Handle {
   private readonly undo: Undo[] = [];
   private readonly undoActions: (() => void)[] = [];
   private readonly commitActions: (() => void)[] = [];
-  private readonly revokedHere: number[] = [];
-  private readonly forgottenHere: CachedBlock[] = [];
 
   constructor(journal: Journal, cache: BlockCache, transaction: Transaction, credits: number) {
     this.journal = journal;
@@ -74,8 +72,18 @@ export class Handle {
     block.dirty = true;
     this.credits--;
     this.transaction.blocks.set(block.nr, block);
-    this.transaction.forgotten.delete(block);
-    this.transaction.revoked.delete(block.nr);
+    this.revive(block);
+  }
+
+  /** A block that this transaction has freed is created again: it is logged, and its older copies may be replayed. */
+  private revive(block: CachedBlock): void {
+    const { forgotten, revoked } = this.transaction;
+    if (!forgotten.delete(block)) return;
+    const wasRevoked = revoked.delete(block.nr);
+    this.undoActions.push(() => {
+      forgotten.add(block);
+      if (wasRevoked) revoked.add(block.nr);
+    });
   }
 
   /**
@@ -86,9 +94,10 @@ export class Handle {
     const block = this.cache.peek(nr);
     if (block === undefined) return;
     // A block that is not in memory has no change left in the log: those are pinned until they are home.
-    if (block.checkpoint !== null && !this.transaction.revoked.has(nr)) {
-      this.transaction.revoked.add(nr);
-      this.revokedHere.push(nr);
+    const { revoked } = this.transaction;
+    if (block.checkpoint !== null && !revoked.has(nr)) {
+      revoked.add(nr);
+      this.undoActions.push(() => revoked.delete(nr));
     }
     this.forget(nr);
   }
@@ -100,8 +109,10 @@ export class Handle {
     this.join(block, block.undo ?? this.remember(block, this.journal.takeCopy(block)));
     block.dirty = false;
     this.transaction.blocks.delete(nr);
-    this.transaction.forgotten.add(block);
-    this.forgottenHere.push(block);
+    const { forgotten } = this.transaction;
+    if (forgotten.has(block)) return;
+    forgotten.add(block);
+    this.undoActions.push(() => forgotten.delete(block));
   }
 
   /** Undoes in-memory state if this handle fails. Actions run newest first. */
@@ -145,8 +156,6 @@ export class Handle {
   /** Called by the journal when the step threw: everything as it was when the handle (re)started. */
   rollback(): void {
     for (let i = this.undoActions.length - 1; i >= 0; i--) this.undoActions[i]();
-    for (const nr of this.revokedHere) this.transaction.revoked.delete(nr);
-    for (const block of this.forgottenHere) this.transaction.forgotten.delete(block);
     for (const entry of this.undo) this.putBack(entry);
     this.reset();
   }
@@ -156,8 +165,6 @@ export class Handle {
     this.undo.length = 0;
     this.undoActions.length = 0;
     this.commitActions.length = 0;
-    this.revokedHere.length = 0;
-    this.forgottenHere.length = 0;
   }
 
   private remember(block: CachedBlock, before: Uint8Array | null): Undo {
@@ -178,8 +185,9 @@ export class Handle {
 
   private join(block: CachedBlock, undo: Undo): void {
     if (block.transaction === this.transaction) return;
+    // A sealed transaction that has freed the block kept the committed content when it did.
+    if (block.checkpoint !== null && block.transaction === null) block.committedCopy = undo.before;
     block.transaction = this.transaction;
-    if (block.checkpoint !== null) block.committedCopy = undo.before;
     this.cache.pin(block);
   }
 
