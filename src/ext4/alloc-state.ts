@@ -3,7 +3,8 @@
  * but not to be handed out, and hints that keep a search from looking twice.
  *
  * A block is `held` while it was freed by a transaction that has not committed (a crash would give it back to its old
- * owner), or while it lies in the window that some file is growing into.
+ * owner), or while it lies in the window that some file is growing into. What is said of a group counts clusters, the bits
+ * of its bitmap; what is said of files and of the whole filesystem counts blocks, always those of whole clusters.
  */
 import { fillWords } from './bitmap.js';
 import type { Ino } from './inode.js';
@@ -21,9 +22,9 @@ const UNKNOWN = 0x7fffffff;
 
 export class AllocatorState {
   private readonly vol: Volume;
-  /** Per group: no run of free blocks is longer than this. */
+  /** Per group: no run of free clusters is longer than this. */
   private readonly longestRun: Int32Array;
-  /** Per group: no block before this one is free. */
+  /** Per group: no cluster before this one is free. */
   private readonly firstFree: Int32Array;
   private readonly corrupt = new Set<number>();
   private readonly held = new Map<number, Uint32Array>();
@@ -42,6 +43,13 @@ export class AllocatorState {
     this.longestRun = new Int32Array(groupCount).fill(UNKNOWN);
     this.firstFree = new Int32Array(groupCount);
     this.heldCount = new Int32Array(groupCount);
+    this.holdCutCluster();
+  }
+
+  /** A cluster that the end of the filesystem cuts is nobody's, whatever its bit says. */
+  private holdCutCluster(): void {
+    const { blocksCount, clusterRatio } = this.vol.geometry;
+    if (blocksCount % clusterRatio !== 0) this.holdBlocks(this.vol.geometry.clusterStart(blocksCount), clusterRatio);
   }
 
   runLimit(group: number): number {
@@ -53,7 +61,7 @@ export class AllocatorState {
   heldIn(group: number): Uint32Array | null {
     return this.held.get(group) ?? null;
   }
-  heldBlocks(group: number): number {
+  heldClusters(group: number): number {
     return this.heldCount[group];
   }
 
@@ -64,7 +72,7 @@ export class AllocatorState {
   noteFirstFree(group: number, bit: number): void {
     this.firstFree[group] = bit;
   }
-  /** Blocks from `bit` on have become free. */
+  /** Clusters from `bit` on have become free. */
   noteFree(group: number, bit: number): void {
     if (this.corrupt.has(group)) return;
     this.longestRun[group] = UNKNOWN;
@@ -79,7 +87,7 @@ export class AllocatorState {
   hold(group: number, bit: number, count: number): void {
     let words = this.held.get(group);
     if (words === undefined) {
-      words = new Uint32Array(Math.ceil(this.vol.geometry.blocksPerGroup / 32));
+      words = new Uint32Array(Math.ceil(this.vol.geometry.clustersPerGroup / 32));
       this.held.set(group, words);
     }
     fillWords(words, bit, count, true);
@@ -95,6 +103,17 @@ export class AllocatorState {
     this.noteFree(group, bit);
   }
 
+  /** {@link hold} for whole clusters of one group, named by their blocks. */
+  holdBlocks(start: number, count: number): void {
+    const { geometry } = this.vol;
+    this.hold(geometry.groupOf(start), geometry.bitOf(start), count / geometry.clusterRatio);
+  }
+
+  releaseBlocks(start: number, count: number): void {
+    const { geometry } = this.vol;
+    this.release(geometry.groupOf(start), geometry.bitOf(start), count / geometry.clusterRatio);
+  }
+
   reservationOf(ino: Ino): Reservation | undefined {
     return this.reservations.get(ino);
   }
@@ -108,16 +127,13 @@ export class AllocatorState {
         break;
       }
     }
-    const group = this.vol.geometry.groupOf(start);
-    this.hold(group, start - this.vol.geometry.groupFirstBlock(group), count);
+    this.holdBlocks(start, count);
     this.reservations.set(ino, { start, end: start + count });
   }
 
   /** The window begins at `start` from now on. */
   shrinkReservation(ino: Ino, reservation: Reservation, start: number): void {
-    const { geometry } = this.vol;
-    const group = geometry.groupOf(reservation.start);
-    this.release(group, reservation.start - geometry.groupFirstBlock(group), start - reservation.start);
+    this.releaseBlocks(reservation.start, start - reservation.start);
     reservation.start = start;
     this.reservations.delete(ino);
     if (reservation.start < reservation.end) this.reservations.set(ino, reservation);

@@ -1,6 +1,9 @@
 /**
  * The block allocator (kernel: fs/ext4/mballoc.c): at the goal if that continues an extent, otherwise a run of the
  * wanted length in the goal's group and the groups after it, otherwise the best that is left.
+ *
+ * Callers think in blocks, bitmaps and the search in clusters: what is given and taken are the blocks of whole clusters.
+ * Which block of a cluster a file may use is for cluster-map.ts to say.
  */
 import { CorruptionError, FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
@@ -14,7 +17,7 @@ import type { Ino } from './inode.js';
 import { totals } from './totals.js';
 import type { Volume } from './volume.js';
 
-/** Consecutive blocks. */
+/** Consecutive blocks of whole clusters. */
 export interface Run {
   readonly start: number;
   readonly count: number;
@@ -23,7 +26,7 @@ export interface Run {
 export interface AllocationRequest {
   /** Block to be near to; 0 = none. */
   goal: number;
-  /** Blocks wanted; fewer may be given. */
+  /** Blocks wanted, rounded up to whole clusters; fewer may be given. */
   count: number;
   /** Fewer than this are of no use; 1 by default. */
   minimum?: number;
@@ -40,12 +43,13 @@ export interface AllocationRequest {
   mustNotFail?: boolean;
 }
 
-/** Most blocks kept for {@link AllocationRequest.mustNotFail} (ext4_set_resv_clusters). */
+/** Most clusters kept for {@link AllocationRequest.mustNotFail} (ext4_set_resv_clusters). */
 const MAX_RESERVED_POOL = 4096;
 const RESERVED_POOL_SHARE = 50;
 
 function reservedPool(vol: Volume): number {
-  return Math.min(Math.floor(vol.geometry.blocksCount / RESERVED_POOL_SHARE), MAX_RESERVED_POOL);
+  const { blocksCount, clusterRatio } = vol.geometry;
+  return Math.min(Math.floor(blocksCount / clusterRatio / RESERVED_POOL_SHARE), MAX_RESERVED_POOL) * clusterRatio;
 }
 
 /** Free blocks, those of uncommitted transactions included. */
@@ -77,7 +81,7 @@ function availableBlocks(vol: Volume, request: AllocationRequest): number {
 const found: FoundRun = { group: 0, bit: 0, length: 0 };
 
 /**
- * Allocates between `minimum` and `count` consecutive blocks. Throws FsError ENOSPC, or CorruptionError.
+ * Allocates between `minimum` and `count` consecutive blocks, both rounded up. Throws FsError ENOSPC, or CorruptionError.
  * Changes one bitmap and one descriptor block.
  */
 export function allocateBlocks(handle: Handle, vol: Volume, request: AllocationRequest): Run {
@@ -88,7 +92,7 @@ export function allocateBlocks(handle: Handle, vol: Volume, request: AllocationR
 export function promiseBlocks(handle: Handle, vol: Volume, request: AllocationRequest): Run {
   return chooseBlocks(handle, vol, request, (_handle, _vol, state, start, count) => {
     refuseMetadata(vol, state, start, count);
-    holdRun(vol, state, start, count);
+    state.holdBlocks(start, count);
     state.promised += count;
     handle.onRollback(() => breakPromise(vol, start, count));
   });
@@ -97,8 +101,7 @@ export function promiseBlocks(handle: Handle, vol: Volume, request: AllocationRe
 /** Promised blocks are free again. */
 export function breakPromise(vol: Volume, start: number, count: number): void {
   const state = allocatorState(vol);
-  const group = vol.geometry.groupOf(start);
-  state.release(group, start - vol.geometry.groupFirstBlock(group), count);
+  state.releaseBlocks(start, count);
   state.promised -= count;
 }
 
@@ -107,37 +110,35 @@ export function keepPromise(handle: Handle, vol: Volume, start: number, count: n
   const state = allocatorState(vol);
   breakPromise(vol, start, count);
   handle.onRollback(() => {
-    holdRun(vol, state, start, count);
+    state.holdBlocks(start, count);
     state.promised += count;
   });
   markUsed(handle, vol, state, start, count);
 }
 
-function holdRun(vol: Volume, state: AllocatorState, start: number, count: number): void {
-  const group = vol.geometry.groupOf(start);
-  state.hold(group, start - vol.geometry.groupFirstBlock(group), count);
-}
-
 type Taking = (handle: Handle, vol: Volume, state: AllocatorState, start: number, count: number) => void;
 
 function chooseBlocks(handle: Handle, vol: Volume, request: AllocationRequest, takeRun: Taking): Run {
-  const minimum = request.minimum ?? 1;
+  const { geometry } = vol;
+  const minimum = geometry.clustersFor(request.minimum ?? 1);
   const state = allocatorState(vol);
-  const count = Math.min(request.count, availableBlocks(vol, request));
+  const available = Math.floor(availableBlocks(vol, request) / geometry.clusterRatio);
+  const count = Math.min(geometry.clustersFor(request.count), available);
   if (count < minimum) throw new FsError('ENOSPC');
   if (request.metadata !== true) {
     const fromWindow = takeFromReservation(handle, vol, state, request, count, takeRun);
     if (fromWindow !== null) return fromWindow;
   }
-  const { goal, continues = false, window = 0 } = request;
+  const { goal, continues = false } = request;
+  const window = geometry.clustersFor(request.window ?? 0);
   const search = { goal, continues, count, minimum, wanted: count + window };
   if (!findRun(handle, vol, state, search, found)) {
     // The windows of others are wishes, not promises.
     if (!state.discardAll() || !findRun(handle, vol, state, search, found)) throw new FsError('ENOSPC');
   }
-  const start = vol.geometry.groupFirstBlock(found.group) + found.bit;
-  const taken = Math.min(found.length, count);
-  const left = Math.min(found.length - taken, window);
+  const start = geometry.blockOfBit(found.group, found.bit);
+  const taken = Math.min(found.length, count) * geometry.clusterRatio;
+  const left = Math.min(found.length * geometry.clusterRatio - taken, window * geometry.clusterRatio);
   takeRun(handle, vol, state, start, taken);
   if (left > 0) {
     state.reserve(request.ino, start + taken, left);
@@ -151,13 +152,14 @@ function takeFromReservation(
   vol: Volume,
   state: AllocatorState,
   request: AllocationRequest,
-  count: number,
+  clusters: number,
   takeRun: Taking,
 ): Run | null {
-  const { ino, goal } = request;
+  const { ino } = request;
   const reservation = state.reservationOf(ino);
   if (reservation === undefined) return null;
-  const taken = Math.min(count, reservation.end - goal);
+  const goal = vol.geometry.clusterStart(request.goal);
+  const taken = Math.min(clusters * vol.geometry.clusterRatio, reservation.end - goal);
   if (goal < reservation.start || taken < (request.minimum ?? 1)) {
     state.discard(ino);
     return null;
@@ -183,16 +185,17 @@ function markUsed(handle: Handle, vol: Volume, state: AllocatorState, start: num
   refuseMetadata(vol, state, start, count);
   const desc = GroupDescriptor.get(vol, group);
   const bitmap = handle.getWriteAccess(blockBitmapForUse(handle, vol, desc));
-  const bit = start - vol.geometry.groupFirstBlock(group);
-  if (!allBits(bitmap.view, bit, count, false)) {
+  const bit = vol.geometry.bitOf(start);
+  const clusters = count / vol.geometry.clusterRatio;
+  if (!allBits(bitmap.view, bit, clusters, false)) {
     // They were when they were chosen: two groups share a bitmap.
     throw new CorruptionError('block bitmap', `group ${group}`, `blocks ${start}+${count} are no longer free`);
   }
-  fillBits(bitmap.view, bit, count, true);
+  fillBits(bitmap.view, bit, clusters, true);
   handle.dirtyMetadata(bitmap);
-  if (bit <= state.searchFrom(group)) state.noteFirstFree(group, Math.max(bit + count, state.searchFrom(group)));
+  if (bit <= state.searchFrom(group)) state.noteFirstFree(group, Math.max(bit + clusters, state.searchFrom(group)));
   const writable = desc.edit(handle);
-  writable.setFreeBlocks(writable.freeBlocks - count);
+  writable.setFreeClusters(writable.freeClusters - clusters);
   totals(vol).addFreeBlocks(handle, -count);
   handle.onRollback(() => state.noteFree(group, bit));
 }
@@ -233,9 +236,10 @@ export function claimBlocks(
 }
 
 /**
- * Frees blocks; they are handed out again only after the handle's transaction has committed. With `metadata` their
- * content was journaled: it is taken out of the transaction and revoked, so that replay does not write it over what
- * comes next. Throws CorruptionError for blocks that are free or hold fixed metadata.
+ * Frees the clusters that hold these blocks; they are handed out again only after the handle's transaction has committed.
+ * With `metadata` the content of the blocks was journaled: it is taken out of the transaction and revoked, so that replay
+ * does not write it over what comes next. Returns how many blocks are free now. Throws CorruptionError for blocks that are
+ * free or hold fixed metadata.
  */
 export function freeBlocks(
   handle: Handle,
@@ -243,21 +247,23 @@ export function freeBlocks(
   start: number,
   count: number,
   opts: { metadata: boolean },
-): void {
+): number {
   if (!blocksMayBeUsed(vol, start, count)) {
     throw new CorruptionError('block map', `block ${start}`, `blocks ${start}+${count} to be freed hold metadata`);
   }
   if (opts.metadata) for (let nr = start; nr < start + count; nr++) handle.revoke(nr);
   const state = allocatorState(vol);
   const { geometry } = vol;
-  for (let at = start; at < start + count; ) {
+  const from = geometry.clusterStart(start);
+  const stop = from + geometry.clustersFor(start + count - from) * geometry.clusterRatio;
+  for (let at = from; at < stop; ) {
     const group = geometry.groupOf(at);
-    const first = geometry.groupFirstBlock(group);
-    const length = Math.min(start + count, first + geometry.blocksPerGroup) - at;
-    freeInGroup(handle, vol, state, group, at - first, length);
+    const length = Math.min(stop, geometry.groupFirstBlock(group + 1)) - at;
+    freeInGroup(handle, vol, state, group, geometry.bitOf(at), length / geometry.clusterRatio);
     at += length;
   }
-  totals(vol).addFreeBlocks(handle, count);
+  totals(vol).addFreeBlocks(handle, stop - from);
+  return stop - from;
 }
 
 function freeInGroup(
@@ -266,8 +272,11 @@ function freeInGroup(
   state: AllocatorState,
   group: number,
   bit: number,
-  count: number,
+  clusters: number,
 ): void {
+  const { geometry } = vol;
+  const start = geometry.blockOfBit(group, bit);
+  const count = clusters * geometry.clusterRatio;
   const desc = GroupDescriptor.get(vol, group);
   if (isBlockUninit(vol, desc)) {
     throw new CorruptionError(
@@ -277,27 +286,23 @@ function freeInGroup(
     );
   }
   const bitmap = handle.getWriteAccess(readBlockBitmap(vol, desc));
-  if (!allBits(bitmap.view, bit, count, true)) {
-    throw new CorruptionError(
-      'block bitmap',
-      `group ${group}`,
-      `blocks ${bit}+${count} of the group to be freed are free`,
-    );
+  if (!allBits(bitmap.view, bit, clusters, true)) {
+    throw new CorruptionError('block bitmap', `group ${group}`, `blocks ${start}+${count} to be freed are free`);
   }
-  fillBits(bitmap.view, bit, count, false);
+  fillBits(bitmap.view, bit, clusters, false);
   handle.dirtyMetadata(bitmap);
   const writable = desc.edit(handle);
-  writable.setFreeBlocks(writable.freeBlocks + count);
-  state.hold(group, bit, count);
+  writable.setFreeClusters(writable.freeClusters + clusters);
+  state.hold(group, bit, clusters);
   state.freedUncommitted += count;
   const giveBack = () => {
     state.freedUncommitted -= count;
-    state.release(group, bit, count);
+    state.release(group, bit, clusters);
   };
   handle.onRollback(giveBack);
   handle.onCommit(() => {
     // Nobody uses them before they are given back.
-    if (vol.policy.discards) discardQuietly(vol, vol.geometry.groupFirstBlock(group) + bit, count);
+    if (vol.policy.discards) discardQuietly(vol, start, count);
     giveBack();
   });
 }

@@ -1,4 +1,7 @@
-/** Block bitmaps, one block for each group: read lazily, verified, or made up for groups that never had one written. */
+/**
+ * Block bitmaps, one block for each group, one bit for each cluster: read lazily, verified, or made up for groups that
+ * never had one written.
+ */
 import { crc32c } from '../codec/crc.js';
 import { ownView, type ReadView, type WriteView } from '../codec/view.js';
 import { CorruptionError } from '../errors.js';
@@ -29,7 +32,7 @@ function verify(vol: Volume, block: CachedBlock): void {
   const desc = GroupDescriptor.get(vol, group);
   const place = `group ${group}`;
   if (geometry.metadataCsum) {
-    const crc = crc32c(geometry.csumSeed, block.bytes.subarray(0, geometry.blocksPerGroup / 8));
+    const crc = crc32c(geometry.csumSeed, block.bytes.subarray(0, geometry.clustersPerGroup / 8));
     if ((crc & desc.bitmapCsumMask) >>> 0 !== desc.blockBitmapCsum) {
       throw new CorruptionError('block bitmap', place, 'its checksum does not match', 'EBADMSG');
     }
@@ -38,7 +41,7 @@ function verify(vol: Volume, block: CachedBlock): void {
   const first = geometry.groupFirstBlock(group);
   const blocks = geometry.groupBlocks(group);
   for (const nr of [desc.blockBitmap, desc.inodeBitmap, desc.inodeTable]) {
-    if (nr >= first && nr < first + blocks && !testBit(block.view, nr - first)) {
+    if (nr >= first && nr < first + blocks && !testBit(block.view, geometry.bitOf(nr))) {
       throw new CorruptionError(
         'block bitmap',
         place,
@@ -46,12 +49,12 @@ function verify(vol: Volume, block: CachedBlock): void {
       );
     }
   }
-  const clear = countClear(block.view, blocks);
-  if (clear !== desc.freeBlocks) {
+  const clear = countClear(block.view, geometry.groupClusters(group));
+  if (clear !== desc.freeClusters) {
     throw new CorruptionError(
       'block bitmap',
       place,
-      `${clear} blocks are free, the descriptor says ${desc.freeBlocks}`,
+      `${clear} clusters are free, the descriptor says ${desc.freeClusters}`,
     );
   }
 }
@@ -79,12 +82,12 @@ export function blockBitmapForUse(handle: Handle, vol: Volume, desc: GroupDescri
   if (!isBlockUninit(vol, desc)) return readBlockBitmap(vol, desc);
   const block = handle.getCreateAccess(desc.blockBitmap, blockBitmapKind(vol), desc.group);
   initBlockBitmap(vol, desc, block.view);
-  const clear = countClear(block.view, vol.geometry.groupBlocks(desc.group));
-  if (clear !== desc.freeBlocks) {
+  const clear = countClear(block.view, vol.geometry.groupClusters(desc.group));
+  if (clear !== desc.freeClusters) {
     throw new CorruptionError(
       'group descriptor',
       `group ${desc.group}`,
-      `no block was ever used (BLOCK_UNINIT), but ${desc.freeBlocks} of ${clear} are free`,
+      `no block was ever used (BLOCK_UNINIT), but ${desc.freeClusters} of ${clear} are free`,
     );
   }
   handle.dirtyMetadata(block);
@@ -102,9 +105,9 @@ function initBlockBitmap(vol: Volume, desc: GroupDescriptor, view: WriteView): v
   const first = geometry.groupFirstBlock(group);
   const blocks = geometry.groupBlocks(group);
   const mark = (start: number, count: number) => {
-    const from = Math.max(start - first, 0);
-    const to = Math.min(start - first + count, blocks);
-    if (to > from) fillBits(view, from, to - from, true);
+    const from = Math.max(start, first);
+    const to = Math.min(start + count, first + blocks);
+    if (to > from) fillBits(view, geometry.bitOf(from), geometry.bitOf(to - 1) - geometry.bitOf(from) + 1, true);
   };
   mark(first, baseMetaBlocks(vol, group));
   const inGroup = (nr: number) => nr >= first && nr < first + blocks;
@@ -113,5 +116,6 @@ function initBlockBitmap(vol: Volume, desc: GroupDescriptor, view: WriteView): v
   if (!flexBg || inGroup(desc.inodeBitmap)) mark(desc.inodeBitmap, 1);
   mark(desc.inodeTable, geometry.inodeTableBlocks);
   // What the block could hold beyond the group reads as in use (ext4_mark_bitmap_end).
-  fillBits(view, blocks, geometry.blockSize * 8 - blocks, true);
+  const clusters = geometry.groupClusters(group);
+  fillBits(view, clusters, geometry.blockSize * 8 - clusters, true);
 }

@@ -1,7 +1,9 @@
 /** The blocks of a file, however its inode maps them: an extent tree, or the block map of ext2 and ext3. */
+import { CorruptionError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { allocateBlocks, mayUseReservedBlocks, type Run } from './block-alloc.js';
 import { dataGoal } from './block-goal.js';
+import { placeBlocks } from './cluster-map.js';
 import { initExtentRoot, insertExtent } from './extent-insert.js';
 import { creditsForExtent, removeExtents } from './extent-remove.js';
 import { findPath, type Mapping, mapExtent } from './extent-tree.js';
@@ -16,7 +18,18 @@ export type { Mapping };
 
 /** The mapping that covers `lblk`. Throws CorruptionError. */
 export function mapBlock(inode: Inode, lblk: number): Mapping {
-  return inode.usesExtents ? mapExtent(inode, lblk) : mapIndirect(inode, lblk);
+  if (inode.usesExtents) return mapExtent(inode, lblk);
+  if (inode.vol.geometry.clusterRatio > 1) refuseClusters(inode);
+  return mapIndirect(inode, lblk);
+}
+
+/** Block maps do not go with bigalloc: they know nothing of the blocks next to each other in a cluster. */
+function refuseClusters(inode: Inode): never {
+  throw new CorruptionError(
+    'inode',
+    `inode ${inode.ino}`,
+    'its blocks are mapped without extents, in spite of bigalloc',
+  );
 }
 
 /** An empty map of the kind that new files of this filesystem get. */
@@ -43,6 +56,7 @@ export function removalCredits(inode: Inode): number {
  */
 export function removeBlocks(handle: Handle, inode: Inode, fromLblk: number, toLblk: number): void {
   if (inode.usesExtents) removeExtents(handle, inode, fromLblk, toLblk);
+  else if (inode.vol.geometry.clusterRatio > 1) refuseClusters(inode);
   else removeMapped(handle, inode, fromLblk, toLblk);
 }
 
@@ -52,18 +66,23 @@ export function removeBlocks(handle: Handle, inode: Inode, fromLblk: number, toL
  */
 export function allocateMapped(handle: Handle, inode: Inode, lblk: number, count: number, metadata: boolean): Run {
   const { vol } = inode;
-  const allowed = vol.quotas?.roomFor(inode, count) ?? count;
+  const allowed = inode.usesExtents ? count : (vol.quotas?.roomFor(inode, count) ?? count);
   if (!inode.usesExtents) makeTable(handle, inode, lblk);
-  const run = allocateBlocks(handle, vol, {
+  const request = {
     ...goalFor(inode, lblk),
-    count: inode.usesExtents ? allowed : Math.min(allowed, mapIndirect(inode, lblk).count),
+    count: inode.usesExtents ? count : Math.min(allowed, mapIndirect(inode, lblk).count),
     ino: inode.ino,
     metadata,
     privileged: mayUseReservedBlocks(vol, inode.uid, inode.gid),
-  });
-  if (inode.usesExtents) insertExtent(handle, inode, lblk, run.start, run.count, false);
-  else setPointers(handle, inode, lblk, run.start, run.count);
-  return run;
+  };
+  if (!inode.usesExtents) {
+    const run = allocateBlocks(handle, vol, request);
+    setPointers(handle, inode, lblk, run.start, run.count);
+    return run;
+  }
+  const placed = placeBlocks(handle, inode, lblk, request);
+  insertExtent(handle, inode, lblk, placed.start, placed.count, false, placed.charged);
+  return placed;
 }
 
 /**

@@ -1,6 +1,6 @@
 /**
  * Where to allocate: looks through groups for a run of free blocks (ext4_mb_regular_allocator). Free counts and
- * what earlier searches learnt rule out most groups without looking at their bitmaps.
+ * what earlier searches learnt rule out most groups without looking at their bitmaps. Lengths are in clusters.
  */
 import { CorruptionError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
@@ -11,16 +11,17 @@ import { GroupDescriptor } from './group.js';
 import type { Volume } from './volume.js';
 
 export interface Search {
+  /** A block. */
   readonly goal: number;
   /** What is free at the goal is taken, be it little. */
   readonly continues: boolean;
-  /** Blocks asked for, the least of use, and what would be ideal. */
+  /** Clusters asked for, the least of use, and what would be ideal. */
   readonly count: number;
   readonly minimum: number;
   readonly wanted: number;
 }
 
-/** `length` free blocks from `bit` of `group` on; at least the minimum, at most what was wanted. */
+/** `length` free clusters from `bit` of `group` on; at least the minimum, at most what was wanted. */
 export interface FoundRun {
   group: number;
   bit: number;
@@ -33,17 +34,17 @@ const REQUEST_EFFORT = 128;
 
 const scan: ClearRun = { start: 0, length: 0, firstClear: 0 };
 
-/** Fills `into`; false if there is no run of at least `minimum` blocks. */
+/** Fills `into`; false if there is no run of at least `minimum` clusters. */
 export function findRun(handle: Handle, vol: Volume, state: AllocatorState, search: Search, into: FoundRun): boolean {
   const { geometry } = vol;
   const goal =
     search.goal > geometry.firstDataBlock && search.goal < geometry.blocksCount ? search.goal : geometry.firstDataBlock;
   const goalGroup = geometry.groupOf(goal);
-  const goalBit = goal - geometry.groupFirstBlock(goalGroup);
+  const goalBit = geometry.bitOf(goal);
   into.length = 0;
   if (search.continues && takeAtGoal(handle, vol, state, goalGroup, goalBit, search, into)) return true;
 
-  const largest = geometry.blocksPerGroup;
+  const largest = geometry.clustersPerGroup;
   const wanted = Math.min(search.wanted, largest);
   if (look(handle, vol, state, goalGroup, goalBit, wanted, IDEAL_EFFORT, into)) return true;
   const count = Math.min(search.count, largest);
@@ -64,7 +65,7 @@ function takeAtGoal(
 ): boolean {
   const bitmap = openGroup(handle, vol, state, group, search.minimum);
   if (bitmap === null) return false;
-  const limit = Math.min(search.wanted, vol.geometry.groupBlocks(group) - bit);
+  const limit = Math.min(search.wanted, vol.geometry.groupClusters(group) - bit);
   const length = clearRunAt(bitmap.view, state.heldIn(group), bit, limit);
   if (length < search.minimum) return false;
   into.group = group;
@@ -91,7 +92,7 @@ function look(
     if (state.runLimit(group) < wanted) continue;
     const bitmap = openGroup(handle, vol, state, group, wanted);
     if (bitmap === null) continue;
-    const end = vol.geometry.groupBlocks(group);
+    const end = vol.geometry.groupClusters(group);
     const held = state.heldIn(group);
     if (i === 0 && goalBit > state.searchFrom(group)) {
       // Behind the goal first, then the whole group.
@@ -115,12 +116,12 @@ function keep(group: number, into: FoundRun): true {
   return true;
 }
 
-/** The group's bitmap, or null if it cannot hold a run of `wanted` blocks. */
+/** The group's bitmap, or null if it cannot hold a run of `wanted` clusters. */
 function openGroup(handle: Handle, vol: Volume, state: AllocatorState, group: number, wanted: number) {
   if (state.runLimit(group) < wanted) return null;
   try {
     const desc = GroupDescriptor.get(vol, group);
-    const free = desc.freeBlocks - state.heldBlocks(group);
+    const free = desc.freeClusters - state.heldClusters(group);
     if (free < wanted) {
       state.noteLongestRun(group, Math.min(state.runLimit(group), Math.max(0, free)));
       return null;

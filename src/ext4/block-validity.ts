@@ -19,10 +19,12 @@ const cache = new WeakMap<Volume, Map<number, Zones>>();
 /** ext4_num_base_meta_blocks: superblock copy, descriptors and their reserve at the start of some groups. */
 export function baseMetaBlocks(vol: Volume, group: number): number {
   const { geometry } = vol;
-  const superblock = geometry.groupHasSuper(group) ? 1 : 0;
+  // Where the superblock is not at the start of group 0, block 0 is kept with it.
+  const atStart = group === 0 ? geometry.superblockBlock - geometry.firstDataBlock : 0;
+  const superblock = (geometry.groupHasSuper(group) ? 1 : 0) + atStart;
   const { descsPerBlock, firstMetaBg } = geometry;
   const inMetaGroups = (geometry.incompat & INCOMPAT.meta_bg) !== 0 && group >= firstMetaBg * descsPerBlock;
-  if (!inMetaGroups) return superblock === 0 ? 0 : 1 + geometry.gdtBlocks + geometry.reservedGdtBlocks;
+  if (!inMetaGroups) return superblock === 0 ? 0 : superblock + geometry.gdtBlocks + geometry.reservedGdtBlocks;
   // ext4_bg_num_gdb_meta: in the first, the second and the last group of those that the block describes.
   const place = group % descsPerBlock;
   return superblock + (place === 0 || place === 1 || place === descsPerBlock - 1 ? 1 : 0);

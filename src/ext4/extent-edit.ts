@@ -178,7 +178,7 @@ function createTreeBlock(
 ): { nr: number; writable: WritableExtentNode } {
   const { vol } = inode;
   const { node: leaf, pos } = path[path.length - 1];
-  const { start: nr } = allocateBlocks(handle, vol, {
+  const { start: nr, count } = allocateBlocks(handle, vol, {
     goal: dataGoal(inode, leaf, pos, pos >= 0 ? leaf.endLblk(pos) : 0).goal,
     count: 1,
     ino: inode.ino,
@@ -186,13 +186,13 @@ function createTreeBlock(
     privileged: mayUseReservedBlocks(vol, inode.uid, inode.gid),
     mustNotFail,
   });
-  inode.edit(handle).addBlocks(1);
+  inode.edit(handle).addBlocks(count);
   const block = handle.getCreateAccess(nr, extentBlockKind(vol), inode.seed);
   handle.dirtyMetadata(block);
   return { nr, writable: new WritableExtentNode(block.view, block.bytes, 0) };
 }
 
 function freeTreeBlock(handle: Handle, inode: Inode, nr: number): void {
-  freeBlocks(handle, inode.vol, nr, 1, { metadata: true });
-  inode.edit(handle).addBlocks(-1);
+  const freed = freeBlocks(handle, inode.vol, nr, 1, { metadata: true });
+  inode.edit(handle).addBlocks(-freed);
 }

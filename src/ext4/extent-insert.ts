@@ -16,7 +16,8 @@ export function initExtentRoot(inode: WritableInode): void {
 }
 
 /**
- * Maps the hole [lblk, lblk + count) to the blocks from `pblk` on and counts them in i_blocks, tree blocks included.
+ * Maps the hole [lblk, lblk + count) to the blocks from `pblk` on and counts them in i_blocks, or `charged` if some of
+ * their clusters are counted already; tree blocks as well.
  * Changes up to EXTENT_CREDITS blocks. Throws FsError ENOSPC or EFBIG.
  */
 export function insertExtent(
@@ -26,6 +27,7 @@ export function insertExtent(
   pblk: number,
   count: number,
   unwritten: boolean,
+  charged = count,
   mustNotFail = false,
 ): void {
   const longest = maxExtentLength(unwritten);
@@ -35,7 +37,7 @@ export function insertExtent(
       insertPiece(inode, leaf, pos, endLblk, piece),
     );
   }
-  inode.edit(handle).addBlocks(count);
+  if (charged > 0) inode.edit(handle).addBlocks(charged);
 }
 
 function insertPiece(inode: Inode, leaf: ExtentNode, pos: number, endLblk: number, piece: Extent) {

@@ -86,6 +86,7 @@ function nodeFinding(geometry: Geometry, view: ReadView, base: number, capacity:
   if (depth > EXT4_MAX_EXTENT_DEPTH) return `eh_depth is ${depth}`;
   if (depth > 0 && entries === 0) return 'an index node is empty';
   let free = 0;
+  let lastPblk = -1;
   for (let i = 0; i < entries; i++) {
     const at = base + EXTENT_HEADER.SIZE + i * EXTENT.SIZE;
     const lblk = EXTENT.ee_block.get(view, at);
@@ -104,9 +105,30 @@ function nodeFinding(geometry: Geometry, view: ReadView, base: number, capacity:
     if (start <= geometry.superblockBlock || start + length > geometry.blocksCount) {
       return `entry ${i} is at blocks ${start}+${length}, outside the filesystem`;
     }
+    if (breaksClusters(geometry, lblk, start, i > 0 ? free - 1 : -1, lastPblk)) {
+      return `entry ${i} for block ${lblk} is at block ${start}, which its cluster does not allow`;
+    }
+    lastPblk = start + length - 1;
     free = lblk + length;
   }
   return '';
+}
+
+/**
+ * Whether an extent breaks the rule of cluster-map.ts, by itself or with the one before it, whose last block is `lastLblk`
+ * at `lastPblk` (-1: there is none).
+ */
+export function breaksClusters(
+  { clusterRatio }: Geometry,
+  lblk: number,
+  pblk: number,
+  lastLblk: number,
+  lastPblk: number,
+): boolean {
+  if (clusterRatio === 1) return false;
+  if (lblk % clusterRatio !== pblk % clusterRatio) return true;
+  const together = (a: number, b: number) => Math.floor(a / clusterRatio) === Math.floor(b / clusterRatio);
+  return lastLblk >= 0 && together(lblk, lastLblk) !== together(pblk, lastPblk);
 }
 
 function extentLength(len: number): number {

@@ -1,6 +1,7 @@
-/** Unmapping blocks of a file and freeing them (ext4_ext_remove_space). */
+/** Unmapping blocks of a file and freeing the clusters that nothing of it is left in (ext4_ext_remove_space). */
 import type { Handle } from '../jbd2/handle.js';
 import { freeBlocks } from './block-alloc.js';
+import { mappedCluster } from './cluster-map.js';
 import { EXTENT_CREDITS, editLeaf, shrinkTree } from './extent-edit.js';
 import { type Extent, type ExtentNode, maxExtentLength } from './extent-node.js';
 import { findPath, type Path } from './extent-tree.js';
@@ -11,8 +12,8 @@ export function creditsForExtent(inode: Inode): number {
   return EXTENT_CREDITS + 2 * (Math.ceil(maxExtentLength(false) / inode.vol.geometry.blocksPerGroup) + 1);
 }
 
-/** What becomes of blocks that were mapped. */
-export type LetGo = (handle: Handle, inode: Inode, pblk: number, count: number) => void;
+/** What becomes of blocks that were mapped at `lblk` on; returns how many the file is charged no more. */
+export type LetGo = (handle: Handle, inode: Inode, lblk: number, pblk: number, count: number) => number;
 
 /**
  * Frees what is mapped in [fromLblk, toLblk), from the end backwards. May restart the handle between extents: the tree
@@ -24,7 +25,7 @@ export function removeExtents(
   inode: Inode,
   fromLblk: number,
   toLblk: number,
-  letGo: LetGo = freeContent,
+  letGo: LetGo = freeUnmapped,
 ): void {
   const credits = creditsForExtent(inode);
   let current = inode;
@@ -54,11 +55,6 @@ function firstBlockOf(path: Path): number {
   return 0;
 }
 
-export function freeContent(handle: Handle, inode: Inode, pblk: number, count: number): void {
-  // Content that went through the journal must not come back from it.
-  freeBlocks(handle, inode.vol, pblk, count, { metadata: inode.journalsData });
-}
-
 function removePiece(handle: Handle, inode: Inode, extent: Extent, start: number, stop: number, letGo: LetGo): void {
   editLeaf(handle, inode, start, true, (leaf: ExtentNode, pos: number) => {
     const whole = leaf.extent(pos);
@@ -68,6 +64,26 @@ function removePiece(handle: Handle, inode: Inode, extent: Extent, start: number
     if (after > 0) pieces.push({ ...whole, lblk: stop, count: after, pblk: whole.pblk + (stop - whole.lblk) });
     return { from: pos, remove: 1, pieces };
   });
-  letGo(handle, inode, extent.pblk + (start - extent.lblk), stop - start);
-  inode.edit(handle).addBlocks(start - stop);
+  const freed = letGo(handle, inode, start, extent.pblk + (start - extent.lblk), stop - start);
+  if (freed > 0) inode.edit(handle).addBlocks(-freed);
+}
+
+/**
+ * [lblk, lblk + count), until now at `pblk` on, is not mapped any more. A cluster at either end stays the file's as long
+ * as another block of it is mapped. Returns how many blocks became free.
+ */
+function freeUnmapped(handle: Handle, inode: Inode, lblk: number, pblk: number, count: number): number {
+  const { vol } = inode;
+  const { clusterRatio } = vol.geometry;
+  // Content that went through the journal must not come back from it.
+  const metadata = inode.journalsData;
+  if (clusterRatio === 1) return freeBlocks(handle, vol, pblk, count, { metadata });
+  if (metadata) for (let i = 0; i < count; i++) handle.revoke(pblk + i);
+  let from = lblk;
+  let stop = lblk + count;
+  const before = from % clusterRatio;
+  if (before > 0 && mappedCluster(inode, from) !== 0) from += clusterRatio - before;
+  const behind = stop % clusterRatio;
+  if (behind > 0 && stop > from && mappedCluster(inode, stop) !== 0) stop -= behind;
+  return stop > from ? freeBlocks(handle, vol, pblk + (from - lblk), stop - from, { metadata: false }) : 0;
 }

@@ -93,7 +93,7 @@ export class FastCommitBlocks {
         if (mapping.pblk !== 0) this.unmap(handle, this.file(ino), from, from + length);
         handle.ensureCredits(EXTENT_CREDITS);
         if (usesExtents) {
-          insertExtent(handle, this.file(ino), from, target, length, unwritten, true);
+          insertExtent(handle, this.file(ino), from, target, length, unwritten, length, true);
         } else {
           makeTable(handle, this.file(ino), from);
           // As far as that table goes.
@@ -117,13 +117,15 @@ export class FastCommitBlocks {
 
   /** Takes the range out of the map; its blocks become free when all is settled. */
   unmap(handle: Handle, inode: Inode, fromLblk: number, toLblk: number): void {
-    if (inode.usesExtents) removeExtents(handle, inode, fromLblk, toLblk, this.letGo);
-    else removeMapped(handle, inode, fromLblk, toLblk, this.letGo);
+    if (inode.usesExtents)
+      removeExtents(handle, inode, fromLblk, toLblk, (_h, _i, _lblk, pblk, count) => this.letGo(pblk, count));
+    else removeMapped(handle, inode, fromLblk, toLblk, (_h, _i, pblk, count) => this.letGo(pblk, count));
   }
 
-  private readonly letGo = (_handle: Handle, _inode: Inode, start: number, count: number): void => {
+  private letGo(start: number, count: number): number {
     this.released.push({ start, count });
-  };
+    return count;
+  }
 
   /**
    * The bitmaps follow, and i_blocks of every file that changed. `makeRoom` frees deleted files that still hold blocks,

@@ -99,6 +99,7 @@ const SUPPORTED_RW: Record<FeatureSet, ReadonlySet<string>> = {
     'metadata_csum',
     'project',
     'uninit_bg',
+    'bigalloc',
     'orphan_present',
   ]),
 };

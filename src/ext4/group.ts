@@ -67,7 +67,7 @@ function stampBitmapChecksums(vol: Volume, block: WritableBlock, base: number, g
   const desc = new GroupDescriptor(vol, group, block, base);
   const blockBitmap = vol.cache.peek(desc.blockBitmap);
   if (blockBitmap?.dirty) {
-    const crc = crc32c(csumSeed, blockBitmap.bytes.subarray(0, vol.geometry.blocksPerGroup / 8));
+    const crc = crc32c(csumSeed, blockBitmap.bytes.subarray(0, vol.geometry.clustersPerGroup / 8));
     GROUP_DESC.bg_block_bitmap_csum_lo.set(block.view, base, crc & 0xffff);
     if (descSize >= 64) GROUP_DESC.bg_block_bitmap_csum_hi.set(block.view, base, crc >>> 16);
   }
@@ -87,6 +87,7 @@ export function descriptorBlock(vol: Volume, group: number): number {
   const firstMetaBg = SUPERBLOCK.s_first_meta_bg.get(vol.superblock().view, vol.geometry.superblockOffset);
   if (index < firstMetaBg) return vol.geometry.superblockBlock + 1 + index;
   const metaGroup = index * descsPerBlock;
+  if (metaGroup === 0) return vol.geometry.superblockBlock + 1;
   return vol.geometry.groupFirstBlock(metaGroup) + (vol.geometry.groupHasSuper(metaGroup) ? 1 : 0);
 }
 
@@ -131,7 +132,8 @@ export class GroupDescriptor {
   get inodeTable(): number {
     return this.pair(GROUP_DESC.bg_inode_table_lo, GROUP_DESC.bg_inode_table_hi, 0x1_0000_0000);
   }
-  get freeBlocks(): number {
+  /** bg_free_blocks_count: clusters. */
+  get freeClusters(): number {
     return this.pair(GROUP_DESC.bg_free_blocks_count_lo, GROUP_DESC.bg_free_blocks_count_hi, 0x10000);
   }
   get freeInodes(): number {
@@ -189,7 +191,7 @@ export class GroupDescriptor {
     if (blockBitmap === inodeBitmap || inTable(blockBitmap) || inTable(inodeBitmap)) {
       throw new CorruptionError('group descriptor', place, 'its bitmaps and its inode table overlap');
     }
-    if (this.freeBlocks > geometry.blocksPerGroup || this.freeInodes > geometry.inodesPerGroup) {
+    if (this.freeClusters > geometry.clustersPerGroup || this.freeInodes > geometry.inodesPerGroup) {
       throw new CorruptionError('group descriptor', place, 'free counts exceed the group');
     }
     // The count is of use, and kept, only with checksums.
@@ -208,7 +210,7 @@ export class GroupDescriptor {
 export class WritableGroupDescriptor extends GroupDescriptor {
   declare readonly block: WritableBlock;
 
-  setFreeBlocks(count: number): void {
+  setFreeClusters(count: number): void {
     this.setCount(GROUP_DESC.bg_free_blocks_count_lo, GROUP_DESC.bg_free_blocks_count_hi, count);
   }
   setFreeInodes(count: number): void {

@@ -4,7 +4,6 @@ import { CorruptionError, FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { allocateBlocks, freeBlocks, mayUseReservedBlocks } from './block-alloc.js';
 import { type Goal, inodeGoal } from './block-goal.js';
-import { freeContent, type LetGo } from './extent-remove.js';
 import {
   EXT4_NDIR_BLOCKS,
   findSlot,
@@ -86,6 +85,14 @@ function writePointers(handle: Handle, inode: Inode, { nr, index }: Slot, pblk: 
   const table = handle.getWriteAccess(inode.vol.read(nr, indirectBlock));
   for (let i = 0; i < count; i++) table.view.setUint32((index + i) * 4, pblk === 0 ? 0 : pblk + i, true);
   handle.dirtyMetadata(table);
+}
+
+/** What becomes of blocks that were mapped. */
+type LetGo = (handle: Handle, inode: Inode, pblk: number, count: number) => void;
+
+function freeContent(handle: Handle, inode: Inode, pblk: number, count: number): void {
+  // Content that went through the journal must not come back from it.
+  freeBlocks(handle, inode.vol, pblk, count, { metadata: inode.journalsData });
 }
 
 /**

@@ -6,6 +6,7 @@
 import { crc32c } from '../codec/crc.js';
 import { type ReadBytes, type ReadView, readView } from '../codec/view.js';
 import { CorruptionError } from '../errors.js';
+import { breaksClusters } from './extent-node.js';
 import { EXT4_EA_INODE_FL, EXT4_INLINE_DATA_FL, I_BLOCK_BYTES } from './format/inode.js';
 import type { Inode } from './inode.js';
 
@@ -52,8 +53,8 @@ function bad(inode: Inode, structure: string, finding: string, code?: 'EBADMSG')
 }
 
 function checkRange(inode: Inode, pblk: number, count: number): void {
-  const { firstDataBlock, blocksCount } = inode.vol.geometry;
-  if (pblk <= firstDataBlock || pblk + count > blocksCount) {
+  const { superblockBlock, blocksCount } = inode.vol.geometry;
+  if (pblk <= superblockBlock || pblk + count > blocksCount) {
     throw bad(inode, 'block map', `blocks ${pblk}+${count} lie outside the filesystem`);
   }
 }
@@ -83,6 +84,7 @@ function walkExtents(inode: Inode, bytes: ReadBytes, view: ReadView, visitor: Bl
     }
   }
   let nextLblk = 0;
+  let lastPblk = -1;
   for (let i = 0; i < entries; i++) {
     const at = EXTENT_ENTRY_BYTES * (i + 1);
     const lblk = view.getUint32(at, true);
@@ -94,6 +96,10 @@ function walkExtents(inode: Inode, bytes: ReadBytes, view: ReadView, visitor: Bl
       const pblk = view.getUint32(at + 8, true) + view.getUint16(at + 6, true) * 0x1_0000_0000;
       if (count === 0) throw bad(inode, 'extent', `the extent at logical block ${lblk} is empty`);
       checkRange(inode, pblk, count);
+      if (breaksClusters(inode.vol.geometry, lblk, pblk, i > 0 ? nextLblk - 1 : -1, lastPblk)) {
+        throw bad(inode, 'extent', `block ${lblk} is at block ${pblk}, which its cluster does not allow`);
+      }
+      lastPblk = pblk + count - 1;
       visitor.data(lblk, count, pblk, unwritten);
       nextLblk = lblk + count;
     } else {

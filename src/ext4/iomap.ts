@@ -8,8 +8,9 @@
  */
 import { FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
-import { allocateBlocks, mayUseReservedBlocks, type Run } from './block-alloc.js';
+import { mayUseReservedBlocks } from './block-alloc.js';
 import { goalFor, type Mapping, mapBlock, maxFileBytes, removeBlocks } from './block-map.js';
+import { type Placement, placeBlocks } from './cluster-map.js';
 import { isEncrypted } from './encrypted-names.js';
 import { zeroBeforeGrowth } from './eof-tail.js';
 import { EXTENT_CREDITS } from './extent-edit.js';
@@ -108,24 +109,23 @@ export function begin(vol: Volume, ino: Ino, posBytes: number, countBytes: numbe
 }
 
 /** Fills the start of a hole with unwritten blocks, in a handle of its own. Throws FsError ENOSPC, EDQUOT. */
-export function allocateUnwritten(vol: Volume, ino: Ino, lblk: number, count: number): Run {
+export function allocateUnwritten(vol: Volume, ino: Ino, lblk: number, count: number): Placement {
   return vol.journal.run(EXTENT_CREDITS + 3, (handle) => allocateAt(handle, Inode.get(vol, ino), lblk, count));
 }
 
-function allocateAt(handle: Handle, inode: Inode, lblk: number, count: number): Run {
+function allocateAt(handle: Handle, inode: Inode, lblk: number, count: number): Placement {
   const { vol } = inode;
   const { goal, continues } = goalFor(inode, lblk);
-  const allowed = vol.quotas?.roomFor(inode, count) ?? count;
-  const run = allocateBlocks(handle, vol, {
+  const placed = placeBlocks(handle, inode, lblk, {
     goal,
     continues,
-    count: allowed,
+    count,
     window: windowFor(vol, lblk, count, continues),
     ino: inode.ino,
     privileged: mayUseReservedBlocks(vol, inode.uid, inode.gid),
   });
-  insertExtent(handle, inode, lblk, run.start, run.count, true);
-  return run;
+  insertExtent(handle, inode, lblk, placed.start, placed.count, true, placed.charged);
+  return placed;
 }
 
 /**

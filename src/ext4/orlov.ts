@@ -33,14 +33,14 @@ export function* candidateGroups(vol: Volume, parent: Inode, isDirectory: boolea
 
 function hasRoom(vol: Volume, group: number): boolean {
   const desc = GroupDescriptor.get(vol, group);
-  return desc.freeInodes > 0 && desc.freeBlocks > 0;
+  return desc.freeInodes > 0 && desc.freeClusters > 0;
 }
 
 function directoryGroup(vol: Volume, parent: Inode): number {
-  const { groupCount, inodesPerGroup } = vol.geometry;
+  const { groupCount, inodesPerGroup, clustersPerGroup, clusterRatio } = vol.geometry;
   const { freeInodes, freeBlocks } = totals(vol);
   const averageInodes = freeInodes / groupCount;
-  const averageBlocks = freeBlocks / groupCount;
+  const averageClusters = freeBlocks / clusterRatio / groupCount;
   const probes = Math.min(groupCount, MAX_PROBES);
   const parentGroup = groupOfInode(vol, parent.ino);
   if (parent.ino === EXT4_ROOT_INO || parent.hasFlag(EXT4_TOPDIR_FL)) {
@@ -52,7 +52,7 @@ function directoryGroup(vol: Volume, parent: Inode): number {
       const group = (offset + i) % groupCount;
       const desc = GroupDescriptor.get(vol, group);
       if (desc.freeInodes === 0 || desc.usedDirs >= fewest) continue;
-      if (desc.freeInodes < averageInodes || desc.freeBlocks < averageBlocks) continue;
+      if (desc.freeInodes < averageInodes || desc.freeClusters < averageClusters) continue;
       best = group;
       fewest = desc.usedDirs;
       if (fewest === 0) break;
@@ -61,11 +61,11 @@ function directoryGroup(vol: Volume, parent: Inode): number {
   }
   // Below that they stay near their parent while the group is not crowded.
   const leastInodes = Math.max(1, averageInodes - inodesPerGroup / 4);
-  const leastBlocks = averageBlocks - vol.geometry.blocksPerGroup / 4;
+  const leastClusters = averageClusters - clustersPerGroup / 4;
   for (let i = 0; i < probes; i++) {
     const group = (parentGroup + i) % groupCount;
     const desc = GroupDescriptor.get(vol, group);
-    if (desc.freeInodes < leastInodes || desc.freeBlocks < leastBlocks) continue;
+    if (desc.freeInodes < leastInodes || desc.freeClusters < leastClusters) continue;
     if (desc.usedDirs >= inodesPerGroup / 4) continue;
     return group;
   }

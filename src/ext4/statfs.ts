@@ -24,7 +24,7 @@ export function statFilesystem(vol: Volume, ino: Ino, countMetadata: boolean): F
   const overhead = SUPERBLOCK.s_overhead_blocks.get(vol.superblock().view, geometry.superblockOffset);
   const stat: FilesystemStat = {
     blockSize: geometry.blockSize,
-    blocks: geometry.blocksCount - (countMetadata ? 0 : overhead),
+    blocks: geometry.blocksCount - (countMetadata ? 0 : overhead * geometry.clusterRatio),
     bfree: freeBlocks,
     bavail: Math.max(0, freeBlocks - reservedBlocks),
     files: geometry.inodesCount,

@@ -10,6 +10,7 @@ import { descriptorBlock } from './group.js';
 import type { Volume } from './volume.js';
 
 export class Totals {
+  /** Those of whole clusters. */
   freeBlocks = 0;
   freeInodes = 0;
   /** Blocks that only root may use (s_r_blocks_count). */
@@ -31,7 +32,7 @@ export class Totals {
    * looked at when their groups are used.
    */
   private sumDescriptors(): void {
-    const { blockSize, groupCount, descsPerBlock, descSize } = this.vol.geometry;
+    const { blockSize, groupCount, descsPerBlock, descSize, clusterRatio } = this.vol.geometry;
     const bytes = new Uint8Array(blockSize);
     const view = ownView(bytes);
     const wide = descSize >= 64;
@@ -39,10 +40,10 @@ export class Totals {
       this.vol.device.read(descriptorBlock(this.vol, group) * blockSize, bytes);
       const end = Math.min(descsPerBlock, groupCount - group) * descSize;
       for (let base = 0; base < end; base += descSize) {
-        this.freeBlocks += GROUP_DESC.bg_free_blocks_count_lo.get(view, base);
+        this.freeBlocks += GROUP_DESC.bg_free_blocks_count_lo.get(view, base) * clusterRatio;
         this.freeInodes += GROUP_DESC.bg_free_inodes_count_lo.get(view, base);
         if (!wide) continue;
-        this.freeBlocks += GROUP_DESC.bg_free_blocks_count_hi.get(view, base) * 0x10000;
+        this.freeBlocks += GROUP_DESC.bg_free_blocks_count_hi.get(view, base) * 0x10000 * clusterRatio;
         this.freeInodes += GROUP_DESC.bg_free_inodes_count_hi.get(view, base) * 0x10000;
       }
     }

@@ -12,7 +12,7 @@ import type { Volume } from './volume.js';
  */
 export function trimFree(vol: Volume, startBytes: number, lengthBytes: number, minimumBytes: number): number {
   const { geometry, device } = vol;
-  const { blockSize } = geometry;
+  const { blockSize, clusterRatio } = geometry;
   const first = Math.max(geometry.firstDataBlock, Math.ceil(startBytes / blockSize));
   const stop = Math.min(geometry.blocksCount, Math.floor((startBytes + lengthBytes) / blockSize));
   const minimum = Math.max(1, Math.ceil(minimumBytes / blockSize));
@@ -26,16 +26,17 @@ export function trimFree(vol: Volume, startBytes: number, lengthBytes: number, m
     const desc = GroupDescriptor.get(vol, group);
     const { view } = peekBlockBitmap(vol, desc);
     const held = allocatorState(vol).heldIn(group);
-    const end = Math.min(geometry.groupBlocks(group), stop - groupStart);
-    for (let bit = Math.max(0, first - groupStart); bit < end; ) {
+    // Whole clusters only.
+    const end = Math.floor(Math.min(geometry.groupBlocks(group), stop - groupStart) / clusterRatio);
+    for (let bit = geometry.clustersFor(Math.max(0, first - groupStart)); bit < end; ) {
       if (!findClearRun(view, held, bit, end, 1, run)) break;
-      const from = run.start;
-      const length = clearRunAt(view, held, from, end - from);
+      const clusters = clearRunAt(view, held, run.start, end - run.start);
+      const length = clusters * clusterRatio;
       if (length >= minimum) {
-        device.discard?.((groupStart + from) * blockSize, length * blockSize);
+        device.discard?.(geometry.blockOfBit(group, run.start) * blockSize, length * blockSize);
         trimmed += length * blockSize;
       }
-      bit = from + length;
+      bit = run.start + clusters;
     }
   }
   return trimmed;

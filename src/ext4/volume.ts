@@ -42,6 +42,9 @@ export interface Environment {
   schedule(delayMs: number, action: () => void): () => void;
 }
 
+/** EXT2_MAX_CLUSTER_LOG_SIZE: clusters of 512 MiB, as a power of two times 1 KiB. */
+const MAX_LOG_CLUSTER_SIZE = 19;
+
 /** Checked facts from the superblock that stay fixed while the filesystem is open. */
 export class Geometry {
   readonly blockSize: number;
@@ -49,6 +52,10 @@ export class Geometry {
   readonly blocksCount: number;
   readonly firstDataBlock: number;
   readonly blocksPerGroup: number;
+  /** Blocks that a bit of a block bitmap stands for: more than one with bigalloc. A power of two. */
+  readonly clusterRatio: number;
+  readonly clusterBits: number;
+  readonly clustersPerGroup: number;
   readonly groupCount: number;
   readonly inodesPerGroup: number;
   readonly inodesCount: number;
@@ -117,11 +124,24 @@ export class Geometry {
     if (logBlockSize > 6) throw bad(`s_log_block_size is ${logBlockSize}`);
     this.blockBits = 10 + logBlockSize;
     this.blockSize = 1 << this.blockBits;
+    const bigalloc = (this.roCompat & RO_COMPAT.bigalloc) !== 0;
+    const logClusterSize = get(SUPERBLOCK.s_log_cluster_size);
+    if (
+      logClusterSize < logBlockSize ||
+      (logClusterSize > logBlockSize && !bigalloc) ||
+      logClusterSize > MAX_LOG_CLUSTER_SIZE
+    ) {
+      throw bad(`s_log_cluster_size is ${logClusterSize}`);
+    }
+    this.clusterBits = logClusterSize - logBlockSize;
+    this.clusterRatio = 1 << this.clusterBits;
+    if (bigalloc && (this.incompat & INCOMPAT.extent) === 0) throw bad('bigalloc needs the extent feature');
     const has64bit = (this.incompat & INCOMPAT['64bit']) !== 0;
     this.blocksCount =
       get(SUPERBLOCK.s_blocks_count_lo) + (has64bit ? get(SUPERBLOCK.s_blocks_count_hi) * 0x1_0000_0000 : 0);
     this.firstDataBlock = get(SUPERBLOCK.s_first_data_block);
-    if (this.firstDataBlock !== (this.blockSize === 1024 ? 1 : 0)) {
+    // Clusters are counted from block 0.
+    if (this.firstDataBlock !== (this.blockSize === 1024 && this.clusterRatio === 1 ? 1 : 0)) {
       throw bad(`s_first_data_block is ${this.firstDataBlock}`);
     }
     if (this.blocksCount <= this.firstDataBlock + 8) throw bad(`s_blocks_count is ${this.blocksCount}`);
@@ -131,11 +151,12 @@ export class Geometry {
       );
     }
     this.blocksPerGroup = get(SUPERBLOCK.s_blocks_per_group);
-    if (this.blocksPerGroup < 8 || this.blocksPerGroup > this.blockSize * 8 || this.blocksPerGroup % 8 !== 0) {
+    this.clustersPerGroup = this.blocksPerGroup / this.clusterRatio;
+    if (this.clustersPerGroup < 8 || this.clustersPerGroup > this.blockSize * 8 || this.clustersPerGroup % 8 !== 0) {
       throw bad(`s_blocks_per_group is ${this.blocksPerGroup}`);
     }
-    if ((this.roCompat & RO_COMPAT.bigalloc) === 0 && get(SUPERBLOCK.s_log_cluster_size) !== logBlockSize) {
-      throw bad(`s_log_cluster_size is ${get(SUPERBLOCK.s_log_cluster_size)}`);
+    if (bigalloc && get(SUPERBLOCK.s_clusters_per_group) !== this.clustersPerGroup) {
+      throw bad(`s_clusters_per_group is ${get(SUPERBLOCK.s_clusters_per_group)}`);
     }
     this.inodesPerGroup = get(SUPERBLOCK.s_inodes_per_group);
     if (this.inodesPerGroup === 0 || this.inodesPerGroup > this.blockSize * 8) {
@@ -217,6 +238,31 @@ export class Geometry {
     return Math.min(this.blocksPerGroup, this.blocksCount - this.groupFirstBlock(group));
   }
 
+  /** Clusters in this group: bits of its bitmap that mean something. Blocks behind the last whole cluster count as one. */
+  groupClusters(group: number): number {
+    return Math.ceil(this.groupBlocks(group) / this.clusterRatio);
+  }
+
+  /** The bit for this block in the bitmap of its group. */
+  bitOf(block: number): number {
+    return ((block - this.firstDataBlock) % this.blocksPerGroup) >>> this.clusterBits;
+  }
+
+  /** The first block of the cluster that this bit stands for. */
+  blockOfBit(group: number, bit: number): number {
+    return this.groupFirstBlock(group) + bit * this.clusterRatio;
+  }
+
+  /** Clusters that it takes to hold so many blocks. */
+  clustersFor(blocks: number): number {
+    return Math.ceil(blocks / this.clusterRatio);
+  }
+
+  /** First block of the cluster that holds `block`, a number in the filesystem or in a file: the two keep step. */
+  clusterStart(block: number): number {
+    return block - (block % this.clusterRatio);
+  }
+
   /** ext4_bg_has_super: groups that carry a superblock and descriptor copy. */
   groupHasSuper(group: number): boolean {
     if (group === 0) return true;
@@ -238,9 +284,9 @@ export class Geometry {
     return (this.incompat & INCOMPAT.meta_bg) !== 0 ? Math.min(all, this.firstMetaBg) : all;
   }
 
-  /** Block number that holds the primary superblock. */
+  /** Block number that holds the primary superblock; with clusters of 1k blocks it is not the first of group 0. */
   get superblockBlock(): number {
-    return this.firstDataBlock;
+    return this.blockSize === 1024 ? 1 : 0;
   }
 
   /** Byte offset of the superblock inside that block. */

@@ -185,16 +185,16 @@ function joinXattrBlock(handle: Handle, inode: WritableInode, block: CachedBlock
   XATTR_HEADER.h_refcount.set(writable.view, 0, referencesOf(block) + 1);
   handle.dirtyMetadata(writable);
   inode.setFileAcl(block.nr);
-  inode.addBlocks(1);
+  inode.addBlocks(inode.vol.geometry.clusterRatio);
 }
 
 function allocate(handle: Handle, inode: WritableInode): number {
   const { vol, ino } = inode;
   vol.quotas?.roomFor(inode, 1);
   const goal = vol.geometry.groupFirstBlock(groupOfInode(vol, ino));
-  const { start } = allocateBlocks(handle, vol, { goal, count: 1, ino, metadata: true });
+  const { start, count } = allocateBlocks(handle, vol, { goal, count: 1, ino, metadata: true });
   inode.setFileAcl(start);
-  inode.addBlocks(1);
+  inode.addBlocks(count);
   return start;
 }
 
@@ -222,5 +222,5 @@ export function leaveXattrBlock(handle: Handle, inode: WritableInode, references
     freeBlocks(handle, vol, nr, 1, { metadata: true });
   }
   inode.setFileAcl(0);
-  inode.addBlocks(-1);
+  inode.addBlocks(-vol.geometry.clusterRatio);
 }

@@ -28,8 +28,15 @@ export class BlockMap {
     return (this.used[bit >>> 5] & (1 << (bit & 31))) !== 0;
   }
 
-  /** `who` uses these blocks, and nobody else may. They lie inside the filesystem. */
+  /** `who` uses the clusters of these blocks, and nobody else may. They lie inside the filesystem. */
   claim(start: number, count: number, who: () => string): void {
+    const { geometry } = this.vol;
+    const from = geometry.clusterStart(start);
+    const stop = from + geometry.clustersFor(start + count - from) * geometry.clusterRatio;
+    this.claimBlocks(from, Math.min(stop, geometry.blocksCount) - from, who);
+  }
+
+  private claimBlocks(start: number, count: number, who: () => string): void {
     for (let block = start; block < start + count; block++) {
       if (!this.has(block)) continue;
       this.findings.add('block', `block ${block}`, `used twice, the second time by ${who()}`);
@@ -38,20 +45,39 @@ export class BlockMap {
     fillWords(this.used, start - this.first, count, true);
   }
 
-  /** Superblocks, descriptors and their reserve, bitmaps, inode tables. */
+  /** Superblocks, descriptors and their reserve, bitmaps, inode tables. These may share clusters with each other. */
   claimFixed(): void {
+    this.claimFixedBlocks();
+    const { blocksCount, clusterRatio } = this.vol.geometry;
+    if (clusterRatio === 1) return;
+    for (let start = this.first; start < blocksCount; start += clusterRatio) {
+      const length = Math.min(clusterRatio, blocksCount - start);
+      if (this.anyOf(start, length)) fillWords(this.used, start - this.first, length, true);
+    }
+  }
+
+  private anyOf(start: number, count: number): boolean {
+    for (let block = start; block < start + count; block++) if (this.has(block)) return true;
+    return false;
+  }
+
+  private claimFixedBlocks(): void {
     const { geometry } = this.vol;
     for (let group = 0; group < geometry.groupCount; group++) {
       const base = baseMetaBlocks(this.vol, group);
       if (base > 0) {
         const start = geometry.groupFirstBlock(group);
-        this.claim(start, Math.min(base, geometry.blocksCount - start), () => `the descriptors of group ${group}`);
+        this.claimBlocks(
+          start,
+          Math.min(base, geometry.blocksCount - start),
+          () => `the descriptors of group ${group}`,
+        );
       }
       this.findings.collect(() => {
         const desc = GroupDescriptor.get(this.vol, group);
-        this.claim(desc.blockBitmap, 1, () => `the block bitmap of group ${group}`);
-        this.claim(desc.inodeBitmap, 1, () => `the inode bitmap of group ${group}`);
-        this.claim(desc.inodeTable, geometry.inodeTableBlocks, () => `the inode table of group ${group}`);
+        this.claimBlocks(desc.blockBitmap, 1, () => `the block bitmap of group ${group}`);
+        this.claimBlocks(desc.inodeBitmap, 1, () => `the inode bitmap of group ${group}`);
+        this.claimBlocks(desc.inodeTable, geometry.inodeTableBlocks, () => `the inode table of group ${group}`);
       });
     }
   }
@@ -64,29 +90,34 @@ export class BlockMap {
       this.findings.collect(() => {
         const desc = GroupDescriptor.get(this.vol, group);
         const unused = this.compareGroup(desc);
-        free += unused;
-        if (unused !== desc.freeBlocks) {
-          this.findings.add('group descriptor', `group ${group}`, `${desc.freeBlocks} blocks free, found ${unused}`);
+        free += unused * geometry.clusterRatio;
+        if (unused !== desc.freeClusters) {
+          this.findings.add(
+            'group descriptor',
+            `group ${group}`,
+            `${desc.freeClusters} ${geometry.clusterRatio > 1 ? 'clusters' : 'blocks'} free, found ${unused}`,
+          );
         }
       });
     }
     return free;
   }
 
+  /** Returns the unused clusters. */
   private compareGroup(desc: GroupDescriptor): number {
     const { geometry } = this.vol;
-    const start = geometry.groupFirstBlock(desc.group);
-    const blocks = geometry.groupBlocks(desc.group);
+    const clusters = geometry.groupClusters(desc.group);
     const view = isBlockUninit(this.vol, desc) ? null : readBlockBitmap(this.vol, desc).view;
     let unused = 0;
     let named = 0;
-    for (let i = 0; i < blocks; i++) {
-      const used = this.has(start + i);
+    for (let i = 0; i < clusters; i++) {
+      const block = geometry.blockOfBit(desc.group, i);
+      const used = this.has(block);
       if (!used) unused++;
       if (view === null || ((view.getUint8(i >>> 3) >>> (i & 7)) & 1) === (used ? 1 : 0)) continue;
       if (++named > NAMED_BLOCKS) continue;
       const finding = used ? 'in use, but marked free' : 'marked in use, but nobody uses it';
-      this.findings.list.push(new CorruptionError('block bitmap', `group ${desc.group} block ${start + i}`, finding));
+      this.findings.list.push(new CorruptionError('block bitmap', `group ${desc.group} block ${block}`, finding));
     }
     return unused;
   }

@@ -129,24 +129,32 @@ export class InodeCheck {
   /** Blocks of the inode, those of its tree and attributes included. */
   private checkBlocks(inode: Inode): number {
     const who = () => `inode ${inode.ino}`;
-    const { blockSize } = this.vol.geometry;
+    const { geometry } = this.vol;
+    const { blockSize, clusterRatio } = geometry;
     let count = 0;
     if (inode.fileAcl !== 0) {
-      count++;
+      count += clusterRatio;
       const users = this.xattrUsers.get(inode.fileAcl) ?? 0;
       if (users === 0) this.blocks.claim(inode.fileAcl, 1, who);
       this.xattrUsers.set(inode.fileAcl, users + 1);
     }
     if (!hasBlockMap(inode)) return count;
     let end = 0;
+    /** First logical block of the clusters behind those that were counted. */
+    let nextCluster = 0;
     walkInodeBlocks(inode, {
       data: (lblk, length, pblk, unwritten) => {
-        count += length;
         if (!unwritten) end = lblk + length;
-        this.blocks.claim(pblk, length, who);
+        // The extent before this one may have counted the cluster that this one begins in.
+        const from = Math.max(geometry.clusterStart(lblk), nextCluster);
+        nextCluster = geometry.clusterStart(lblk + length - 1) + clusterRatio;
+        if (from >= nextCluster) return;
+        count += nextCluster - from;
+        const skipped = Math.max(0, from - lblk);
+        this.blocks.claim(pblk + skipped, length - skipped, who);
       },
       tree: (pblk) => {
-        count++;
+        count += clusterRatio;
         this.blocks.claim(pblk, 1, who);
       },
     });

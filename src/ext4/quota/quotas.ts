@@ -76,15 +76,17 @@ export class Quotas {
     this.add(handle, inode, 'inodes', -inodes);
   }
 
-  /** How many of `wanted` blocks the inode's owners may have: at least one, or FsError EDQUOT. */
+  /** How many of `wanted` blocks the inode's owners may have, in whole clusters: at least one, or FsError EDQUOT. */
   roomFor(inode: Inode, wanted: number): number {
     if (!this.enforcesAny || !isCounted(inode) || this.mayExceed(inode)) return wanted;
     const owners = ownersOf(inode);
-    const { blockSize } = this.vol.geometry;
+    const { blockSize, clusterRatio } = this.vol.geometry;
     let room = wanted;
     for (const account of this.accounts) {
-      room = Math.min(room, Math.floor(this.roomOf(account, owners[account.type], 'space') / blockSize));
-      if (room < 1) throw exceeded(account, owners);
+      const bytes = this.roomOf(account, owners[account.type], 'space');
+      const clusters = Math.floor(bytes / (blockSize * clusterRatio));
+      if (clusters < 1) throw exceeded(account, owners);
+      room = Math.min(room, clusters * clusterRatio);
     }
     return room;
   }

@@ -69,10 +69,10 @@ export function poisonedImage(format: Format): Uint8Array {
   const vol = frozenVolume(device, geometry);
   for (let group = 0; group < geometry.groupCount; group++) {
     const { view } = readBlockBitmap(vol, GroupDescriptor.get(vol, group));
-    for (let i = 0; i < geometry.groupBlocks(group); i++) {
+    for (let i = 0; i < geometry.groupClusters(group); i++) {
       if (((view.getUint8(i >>> 3) >>> (i & 7)) & 1) !== 0) continue;
-      const start = (geometry.groupFirstBlock(group) + i) * geometry.blockSize;
-      image.fill(POISON, start, start + geometry.blockSize);
+      const start = geometry.blockOfBit(group, i) * geometry.blockSize;
+      image.fill(POISON, start, start + geometry.clusterRatio * geometry.blockSize);
     }
   }
   return image;

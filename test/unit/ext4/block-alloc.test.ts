@@ -158,7 +158,7 @@ describe('block allocator', () => {
     assert.equal(state.reservationOf(FIRST_FILE), undefined);
     append(vol, FIRST_FILE, 262_144);
     discardReservation(vol, FIRST_FILE);
-    for (let group = 0; group < vol.geometry.groupCount; group++) assert.equal(state.heldBlocks(group), 0);
+    for (let group = 0; group < vol.geometry.groupCount; group++) assert.equal(state.heldClusters(group), 0);
     append(vol, FIRST_FILE, 262_144);
     assert.throws(() => append(vol, FIRST_FILE + 1, 1 << 30), hasCode('ENOSPC'));
     assert.equal(state.reservationOf(FIRST_FILE), undefined);

@@ -6,6 +6,7 @@ import { MemoryDevice } from '../../../src/block/memory-device.js';
 import { isBlockUninit } from '../../../src/ext4/block-bitmap.js';
 import { realEnvironment } from '../../../src/ext4/environment.js';
 import { GroupDescriptor } from '../../../src/ext4/group.js';
+import type { MountPolicy } from '../../../src/ext4/mount-policy.js';
 import { closeVolume, openVolume } from '../../../src/ext4/open.js';
 import type { Volume } from '../../../src/ext4/volume.js';
 import { fsck, makeImage, withScratch } from '../../support/mke2fs.js';
@@ -28,10 +29,10 @@ export function imageWithFiles(sizeMiB: number, files: number, args: readonly st
   });
 }
 
-export function openImage(image: Uint8Array): Fixture {
+export function openImage(image: Uint8Array, policy: Partial<MountPolicy> = {}): Fixture {
   // Commits only when a test asks for one, and leaves no timer behind.
   const env = { ...realEnvironment, schedule: () => () => {} };
-  const { volume } = openVolume(new MemoryDevice(image), { env });
+  const { volume } = openVolume(new MemoryDevice(image), { env, policy });
   return { image, vol: volume };
 }
 
@@ -50,10 +51,10 @@ export function fillFreeBlocks({ image, vol }: Fixture, value: number): void {
     const desc = GroupDescriptor.get(vol, group);
     if (isBlockUninit(vol, desc)) continue;
     vol.device.read(desc.blockBitmap * geometry.blockSize, state);
-    for (let bit = 0; bit < geometry.groupBlocks(group); bit++) {
+    for (let bit = 0; bit < geometry.groupClusters(group); bit++) {
       if ((state[bit >> 3] & (1 << (bit & 7))) !== 0) continue;
-      const at = (geometry.groupFirstBlock(group) + bit) * geometry.blockSize;
-      image.fill(value, at, at + geometry.blockSize);
+      const at = geometry.blockOfBit(group, bit) * geometry.blockSize;
+      image.fill(value, at, at + geometry.clusterRatio * geometry.blockSize);
     }
   }
 }
