@@ -91,6 +91,7 @@ describe('a server killed in the middle of its work', function () {
   for (const { title, mkfs } of [
     { title: '4k blocks', mkfs: [] },
     { title: '1k blocks and a 4 MB log', mkfs: ['-b', '1024', '-J', 'size=4'] },
+    { title: 'clusters of 16k', mkfs: ['-O', 'bigalloc', '-C', '16384'] },
   ]) {
     it(`loses nothing that was fsynced (${title})`, () =>
       withMountpoint(async (scratch, mountpoint) => {

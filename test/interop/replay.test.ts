@@ -48,6 +48,8 @@ const KERNEL: Record<string, DirtyOptions> = {
   'an orphan file': { mkfs: ['-O', 'orphan_file'] },
   'data=writeback': { mountOptions: 'data=writeback' },
   'data=journal': { mkfs: ['-J', 'size=16'], mountOptions: 'data=journal', sizeMiB: 96 },
+  'clusters, 4 KiB blocks': { mkfs: ['-O', 'bigalloc', '-C', '65536'] },
+  'clusters, 1 KiB blocks': { mkfs: ['-b', '1024', '-O', 'bigalloc', '-C', '8192'] },
   'a journal mapped by indirect blocks': { mkfs: ['-O', '^extent,^64bit'] },
 };
 

@@ -160,9 +160,14 @@ export async function withKernelMount(
     mountpoint,
   ]);
   if (code !== 0) throw new Error(`the kernel did not mount ${image}: ${output}`);
+  let gone = { code: 0, output: '' };
   try {
     await use();
   } finally {
-    run('umount', [mountpoint]);
+    gone = run('umount', [mountpoint]);
   }
+  if (gone.code !== 0) throw new Error(`the kernel did not unmount ${image}: ${gone.output}`);
+  // A mount namespace made meanwhile has a copy of the mount: nothing is written until it ends.
+  const { output: loops } = run('losetup', ['-j', image]);
+  if (loops !== '') throw new Error(`${image} is still mounted by the kernel, in another mount namespace: ${loops}`);
 }
