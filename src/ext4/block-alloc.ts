@@ -248,14 +248,14 @@ export function freeBlocks(
   count: number,
   opts: { metadata: boolean },
 ): number {
-  if (!blocksMayBeUsed(vol, start, count)) {
+  const { geometry } = vol;
+  const from = geometry.clusterStart(start);
+  const stop = geometry.clustersFor(start + count) * geometry.clusterRatio;
+  if (!blocksMayBeUsed(vol, from, stop - from)) {
     throw new CorruptionError('block map', `block ${start}`, `blocks ${start}+${count} to be freed hold metadata`);
   }
   if (opts.metadata) for (let nr = start; nr < start + count; nr++) handle.revoke(nr);
   const state = allocatorState(vol);
-  const { geometry } = vol;
-  const from = geometry.clusterStart(start);
-  const stop = from + geometry.clustersFor(start + count - from) * geometry.clusterRatio;
   for (let at = from; at < stop; ) {
     const group = geometry.groupOf(at);
     const length = Math.min(stop, geometry.groupFirstBlock(group + 1)) - at;

@@ -32,7 +32,7 @@ export class BlockMap {
   claim(start: number, count: number, who: () => string): void {
     const { geometry } = this.vol;
     const from = geometry.clusterStart(start);
-    const stop = from + geometry.clustersFor(start + count - from) * geometry.clusterRatio;
+    const stop = geometry.clustersFor(start + count) * geometry.clusterRatio;
     this.claimBlocks(from, Math.min(stop, geometry.blocksCount) - from, who);
   }
 

@@ -47,6 +47,7 @@ export const FORMATS: readonly Format[] = [
     blockSize: 1024,
     sizeMiB: 3,
     args: ['-b', '1024', ...SMALL, '-O', 'quota,project', '-E', 'quotatype=usrquota:grpquota:prjquota'],
+  },
   { name: '1k-bigalloc', blockSize: 1024, sizeMiB: 6, args: ['-b', '1024', '-O', 'bigalloc', '-C', '4096', ...SMALL] },
   {
     name: '1k-bigalloc-data-journal',

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { MemoryDevice } from '../../../src/block/memory-device.js';
 import { FsError } from '../../../src/errors.js';
-import { freeBlockCount } from '../../../src/ext4/block-alloc.js';
+import { freeBlockCount, reservedBlockCount } from '../../../src/ext4/block-alloc.js';
+import { isBlockUninit } from '../../../src/ext4/block-bitmap.js';
 import { mapBlock } from '../../../src/ext4/block-map.js';
 import { checkFilesystem } from '../../../src/ext4/check/check.js';
 import { evict } from '../../../src/ext4/evict.js';
@@ -12,11 +13,14 @@ import { INCOMPAT, RO_COMPAT } from '../../../src/ext4/features.js';
 import { readData } from '../../../src/ext4/file-data.js';
 import { EXT4_ROOT_INO, S_IFREG } from '../../../src/ext4/format/inode.js';
 import { frozenVolume } from '../../../src/ext4/frozen-volume.js';
+import { GroupDescriptor } from '../../../src/ext4/group.js';
 import { Inode } from '../../../src/ext4/inode.js';
 import { begin, end, OP_WRITE } from '../../../src/ext4/iomap.js';
 import { writeJournaled } from '../../../src/ext4/journaled-data.js';
 import { create, lookup, mkdir, symlink, unlink } from '../../../src/ext4/namei.js';
-import { readGeometry } from '../../../src/ext4/open.js';
+import { openVolume, readGeometry } from '../../../src/ext4/open.js';
+import { totals } from '../../../src/ext4/totals.js';
+import { trimFree } from '../../../src/ext4/trim.js';
 import { truncateTo } from '../../../src/ext4/truncate.js';
 import type { Volume } from '../../../src/ext4/volume.js';
 import { setXattr } from '../../../src/ext4/xattr.js';
@@ -249,6 +253,76 @@ describe('bigalloc', function () {
     readData(Inode.get(again, FIRST_FILE), 0, bytes);
     for (const lblk of [0, 1, 2, 3]) assert.equal(bytes[block(lblk)], lblk === 1 ? 3 : 1);
     closeAndCheck(fixture);
+  });
+
+  it('discards free clusters whole, and nothing that is in use', () => {
+    const image = imageWithFiles(32, 2, args);
+    const discarded = new Set<number>();
+    class Discarding extends MemoryDevice {
+      discard(offsetBytes: number, lengthBytes: number): void {
+        this.image.fill(0xdd, offsetBytes, offsetBytes + lengthBytes);
+        for (let at = offsetBytes; at < offsetBytes + lengthBytes; at += 4096) discarded.add(at / 4096);
+      }
+    }
+    const { volume: vol } = openVolume(new Discarding(image), { policy: { discards: true } });
+    const models = [new Model(), new Model()];
+    models.forEach((model, file) => {
+      const data = new Uint8Array(block(9)).fill(file + 1);
+      write(vol, FIRST_FILE + file, block(3), data);
+      model.write(block(3), data);
+    });
+    const emptied = place(vol, 4);
+    const kept = place(vol, 9);
+    fallocate(vol, FIRST_FILE, PUNCH_HOLE, block(4), block(5));
+    models[0].zero(block(4), block(5));
+    vol.journal.commitNow();
+    assert.deepEqual([...discarded].sort(), [emptied, emptied + 1, emptied + 2, emptied + 3].sort());
+    // From and to the middle of a cluster.
+    const start = vol.geometry.clusterStart(kept + 40) + 1;
+    discarded.clear();
+    assert.equal(trimFree(vol, block(start), block(10), 0), block(4));
+    assert.deepEqual(
+      [...discarded],
+      [3, 4, 5, 6].map((i) => start + i),
+    );
+    assert.equal(trimFree(vol, 0, image.length, 0), block(freeBlockCount(vol)));
+    compare(vol, models, false);
+    closeAndCheck({ image, vol });
+  });
+
+  it('makes bitmaps for groups that were never used, and fills them to the last cluster', () => {
+    for (const more of ['^flex_bg', 'meta_bg,^resize_inode', 'uninit_bg,^metadata_csum']) {
+      const fixture = openImage(
+        imageWithFiles(160, 1, ['-b', '1024', '-C', '2048', '-g', '8192', '-O', `bigalloc,${more}`]),
+      );
+      const { vol } = fixture;
+      const groups = Array.from({ length: vol.geometry.groupCount }, (_, group) => group);
+      const uninit = () => groups.filter((group) => isBlockUninit(vol, GroupDescriptor.get(vol, group))).length;
+      const before = uninit();
+      assert.ok(before > 2);
+      assert.throws(() => fallocate(vol, FIRST_FILE, 0, 0, 200 << 20), { code: 'ENOSPC' });
+      assert.equal(uninit(), 0);
+      assert.equal(freeBlockCount(vol), reservedBlockCount(vol) - totals(vol).reservedBlocks);
+      closeAndCheck(fixture);
+      assert.deepEqual(findings(fixture.image), []);
+    }
+  });
+
+  it('never hands out a cluster that the end of the filesystem cuts', () => {
+    const image = imageWithFiles(32, 1, [...args, '-O', '^metadata_csum', '-m', '0']);
+    const view = new DataView(image.buffer);
+    const BLOCKS_COUNT = 1024 + 4;
+    view.setUint32(BLOCKS_COUNT, view.getUint32(BLOCKS_COUNT, true) - 2, true);
+    const { vol } = openImage(image);
+    assert.throws(() => fallocate(vol, FIRST_FILE, 0, 0, 40 << 20), { code: 'ENOSPC' });
+    assert.ok(freeBlockCount(vol) >= 4);
+    const inode = Inode.get(vol, FIRST_FILE);
+    for (let lblk = 0; ; ) {
+      const { pblk, count } = mapBlock(inode, lblk);
+      if (pblk === 0) break;
+      assert.ok(pblk + count <= vol.geometry.blocksCount - 2);
+      lblk += count;
+    }
   });
 
   it('is refused where the superblock contradicts itself', () => {
