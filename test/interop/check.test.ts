@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { fsckFile, makeImageFile, run, withScratch } from '../support/mke2fs.js';
 import { EXT4D } from '../support/server.js';
 
+const CLUSTERS = ['-O', 'bigalloc', '-C', '16384'];
+
 const IMAGES: Record<string, string[]> = {
   'default features': [],
   '1 KiB blocks': ['-b', '1024'],
@@ -12,6 +14,9 @@ const IMAGES: Record<string, string[]> = {
   'no checksums': ['-O', '^metadata_csum'],
   'no 64bit, 2 KiB blocks': ['-O', '^64bit', '-b', '2048'],
   'no flex_bg': ['-O', '^flex_bg'],
+  mmp: ['-O', 'mmp'],
+  'clusters of 16 KiB': CLUSTERS,
+  'clusters of 8 KiB, 1 KiB blocks': ['-b', '1024', '-O', 'bigalloc,mmp', '-C', '8192'],
 };
 
 /** Damage done by debugfs, which mends every checksum: the contradiction is all there is to find. */
@@ -57,11 +62,14 @@ describe('ext4d check', () => {
       }));
   }
 
-  for (const [title, commands] of Object.entries(DAMAGE)) {
+  for (const [title, commands, mkfs] of [
+    ...Object.entries(DAMAGE).map(([title, commands]) => [title, commands, []] as const),
+    ...Object.entries(DAMAGE).map(([title, commands]) => [`${title}, with clusters`, commands, CLUSTERS] as const),
+  ]) {
     it(`finds ${title}, as e2fsck does`, () =>
       withScratch((scratch) => {
         const path = join(scratch, 'image');
-        makeTree(scratch, path, []);
+        makeTree(scratch, path, mkfs);
         const number = (name: string) =>
           /^Inode: (\d+)/m.exec(run('debugfs', ['-R', `stat ${name}`, path]).output)?.[1];
         const block = /\d+/.exec(run('debugfs', ['-R', 'blocks /file', path]).output.split('\n').at(-2) ?? '')?.[0];

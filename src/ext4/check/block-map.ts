@@ -3,6 +3,7 @@ import { CorruptionError } from '../../errors.js';
 import { fillWords } from '../bitmap.js';
 import { isBlockUninit, readBlockBitmap } from '../block-bitmap.js';
 import { baseMetaBlocks } from '../block-validity.js';
+import { INCOMPAT } from '../features.js';
 import { GroupDescriptor } from '../group.js';
 import type { Volume } from '../volume.js';
 import type { Findings } from './findings.js';
@@ -48,7 +49,10 @@ export class BlockMap {
   /** Superblocks, descriptors and their reserve, bitmaps, inode tables. These may share clusters with each other. */
   claimFixed(): void {
     this.claimFixedBlocks();
-    const { blocksCount, clusterRatio } = this.vol.geometry;
+    const { incompat, mmpBlock, blocksCount, clusterRatio } = this.vol.geometry;
+    if ((incompat & INCOMPAT.mmp) !== 0 && mmpBlock > this.first && mmpBlock < blocksCount) {
+      this.claimBlocks(mmpBlock, 1, () => 'multiple mount protection');
+    }
     if (clusterRatio === 1) return;
     for (let start = this.first; start < blocksCount; start += clusterRatio) {
       const length = Math.min(clusterRatio, blocksCount - start);
