@@ -166,7 +166,7 @@ describe('bigalloc', function () {
             assert.deepEqual(findings(fixture.image), []);
             compare(openImage(fixture.image).vol, models, journaled);
           }),
-          { numRuns: 6 },
+          { numRuns: 4 },
         );
       });
     }
