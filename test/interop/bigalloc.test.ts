@@ -170,6 +170,21 @@ describe('clusters (bigalloc)', function () {
       }));
   });
 
+  it('are counted whole for the quotas of their owners', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 160, ['-b', '4096', '-O', 'bigalloc,quota,project', '-C', '16384']);
+      const changes = new Changes(6);
+      for (let round = 0; round < 2; round++) {
+        await withMount(image, mountpoint, '', () => {
+          changes.check(mountpoint);
+          changes.run(mountpoint, 200);
+        });
+        // e2fsck counts them, too.
+        assertClean(image);
+      }
+    }));
+
   for (const { name, args } of FORMATS.slice(0, 3)) {
     it(`are counted as the kernel counts them, filled to the last, freed and filled again (${name})`, () =>
       withMountpoint(async (scratch, mountpoint) => {
