@@ -96,7 +96,8 @@ function storedReferences({ block, base }: Inode): number {
  */
 export function chargedBlocks(owner: Inode, { external }: Attribute): number {
   if (external === null || isLustreStyle(valueInodeOf(owner, external), owner, external)) return 0;
-  return Math.ceil(external.sizeBytes / owner.vol.geometry.blockSize);
+  const { blockSize, clusterRatio } = owner.vol.geometry;
+  return Math.ceil(external.sizeBytes / (blockSize * clusterRatio)) * clusterRatio;
 }
 
 /** How many entries the inode says refer to it, and whether its hash and size fit the entry. For `ext4d check`. */
