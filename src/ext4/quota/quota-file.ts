@@ -45,6 +45,7 @@ export class QuotaFile {
     this.vol = vol;
     this.type = type;
     this.ino = ino;
+    if (ino === vol.geometry.journalInum) throw this.bad('it is the log');
     const inode = Inode.load(vol, ino);
     if (inode.type !== S_IFREG) throw this.bad('it is not a regular file');
     if (inode.sizeBytes > QUOTA_FILE_MAX_BYTES) throw this.bad(`its size is ${inode.sizeBytes} bytes`);
