@@ -31,6 +31,8 @@ interface HostileFormat {
   readonly fastCommitBlocks?: number;
   /** An encrypted directory and a verity file, which are shown and not written. */
   readonly readOnlyFeatures?: boolean;
+  /** Attributes whose values are in inodes of their own; two share one. */
+  readonly largeValues?: boolean;
   /** Names are found in any case below some directories. */
   readonly casefold?: boolean;
   /** Trees of two levels: several times as many structures, and as much work. */
@@ -66,6 +68,7 @@ const FORMATS = new Map<string, HostileFormat>([
   ],
   ['1k-large-dir', { blockSize: 1024, sizeMiB: 4, args: [...SMALL, '-O', 'large_dir'], deep: true }],
   ['1k-casefold', { blockSize: 1024, sizeMiB: 3, args: [...SMALL, '-O', 'casefold'], casefold: true }],
+  ['1k-ea-inode', { blockSize: 1024, sizeMiB: 3, args: [...SMALL, '-O', 'ea_inode'], largeValues: true }],
   ['1k-mmp', { blockSize: 1024, sizeMiB: 3, args: [...SMALL, '-O', 'mmp'] }],
   ['1k-encrypt-verity', { blockSize: 1024, sizeMiB: 4, args: SMALL, readOnlyFeatures: true }],
   ['4k', { blockSize: 4096, sizeMiB: 8, args: ['-N', '96', '-m', '0'] }],
@@ -170,7 +173,10 @@ const ACL = new Uint8Array([
   32, 0, 4, 0, 255, 255, 255, 255,
 ]);
 
-function populate(fs: Filesystem, { blockSize, deep = false, casefold = false }: HostileFormat): void {
+function populate(
+  fs: Filesystem,
+  { blockSize, deep = false, casefold = false, largeValues = false }: HostileFormat,
+): void {
   const create = (parent: number, name: string) => fs.create(parent, encode(name), 0o100644, CRED);
   const d = fs.mkdir(ROOT, encode('d'), 0o40755, CRED);
   if (casefold) fs.setFlags(d, fs.getFlags(d) | EXT4_CASEFOLD_FL, CRED);
@@ -181,6 +187,10 @@ function populate(fs: Filesystem, { blockSize, deep = false, casefold = false }:
   fs.setxattr(attributed, encode('user.in-inode'), new Uint8Array(12).fill(2), 0);
   fs.setxattr(attributed, encode('user.in-a-block'), new Uint8Array(blockSize / 4).fill(3), 0);
   fs.setxattr(attributed, encode('trusted.another'), new Uint8Array(40).fill(4), 0);
+  if (largeValues) {
+    for (const ino of [plain, attributed]) fs.setxattr(ino, encode('user.large'), new Uint8Array(3000).fill(5), 0);
+    fs.setxattr(attributed, encode('user.larger'), new Uint8Array(9000).fill(6), 0);
+  }
   fs.setxattr(create(d, 'listed'), encode('system.posix_acl_access'), ACL, 0);
   create(d, 'empty');
   const logged = create(d, 'logged');

@@ -117,7 +117,8 @@ function changeOne(session: Session, one: Met, met: readonly Met[], choose: Choo
     case 4:
       session.attempt(() => fs.setxattr(ino, encode('user.y'), new Uint8Array(choose.of([1, 30, 300])), 0));
       session.attempt(() => fs.removexattr(ino, encode('user.small')));
-      session.attempt(() => fs.removexattr(ino, encode('user.in-a-block')));
+      session.attempt(() => fs.removexattr(ino, encode(choose.of(['user.in-a-block', 'user.large', 'user.larger']))));
+      session.attempt(() => fs.setxattr(ino, encode('user.z'), new Uint8Array(choose.of([3000, 5])).fill(5), 0));
       return;
     case 5:
       session.attempt(() => fs.setattr(ino, { mode: 0o751, uid: choose.below(70_000) }));
