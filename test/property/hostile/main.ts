@@ -80,18 +80,24 @@ async function work(index: number, processes: number, notes: number): Promise<vo
   const announce = (image: string, plan: Plan) => {
     writeSync(notes, `${JSON.stringify({ image, plan })}\n`, 0);
   };
-  const campaigns: Campaign[] = [];
-  for (const name of names) campaigns.push(await Campaign.on(name, announce));
+  // Each is made when it is first needed: a short run is to try images, not to make them.
+  const campaigns = new Map<string, Campaign>();
+  const campaignOn = async (name: string) => {
+    const campaign = campaigns.get(name) ?? (await Campaign.on(name, announce));
+    campaigns.set(name, campaign);
+    return campaign;
+  };
   let done = 0;
   const enough = () => Date.now() >= until || done * processes >= count;
   try {
     // Each process begins with another image: a short run has a look at most of them.
-    const first = (firstSeed + Math.floor((index * campaigns.length) / processes)) % campaigns.length;
-    const order = [...campaigns.slice(first), ...campaigns.slice(0, first)];
+    const first = (firstSeed + Math.floor((index * names.length) / processes)) % names.length;
+    const order = [...names.slice(first), ...names.slice(0, first)];
     for (let round = 0; round === 0 || !enough(); round++) {
       const seed = (firstSeed + (round * processes + index) * 7919) & 0x7fffffff;
-      for (const campaign of order) {
-        if (enough()) break;
+      for (const name of order) {
+        if (done > 0 && enough()) break;
+        const campaign = await campaignOn(name);
         if (campaign.slow && round % SLOW_EACH !== SLOW_EACH - 1 && names.length > 1) continue;
         const tally = new Tally();
         await campaign.random(seed, RUNS_PER_SEED, tally, values.path);
