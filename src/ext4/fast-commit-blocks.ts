@@ -11,7 +11,6 @@ import { CorruptionError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { claimBlocks, freeBlocks, type Run } from './block-alloc.js';
 import { mapBlock, maxFileBytes } from './block-map.js';
-import { firstShared, joinRuns, subtractRuns } from './block-runs.js';
 import { EXTENT_CREDITS } from './extent-edit.js';
 import { convertUnwritten, convertWritten, insertExtent } from './extent-insert.js';
 import { ExtentNode } from './extent-node.js';
@@ -21,6 +20,7 @@ import { makeTable, removeMapped, setPointers } from './indirect-edit.js';
 import { type Ino, Inode } from './inode.js';
 import { walkInodeBlocks } from './inode-blocks.js';
 import { addOrphan } from './orphan.js';
+import { firstShared, joinRuns, subtractRuns } from './run-sets.js';
 import type { Volume } from './volume.js';
 
 export interface MappedRange {

@@ -8,6 +8,7 @@
  */
 import type { OverlayDevice } from '../block/overlay-device.js';
 import { CorruptionError, type FsError, UnsupportedError } from '../errors.js';
+import { BlockRuns } from '../jbd2/block-runs.js';
 import type { LogSource } from '../jbd2/log-walker.js';
 import { allocatorState } from './alloc-state.js';
 import { addEntry, DIR_ENTRY_CREDITS, entryIno, findEntry, initDirectory, isEmpty, removeEntry } from './dir.js';
@@ -40,7 +41,7 @@ export function replayFastCommits(
   found: FastCommits,
   env: Environment,
 ): void {
-  refuseWhatCannotBeWritten(geometry);
+  refuseWhatCannotBeKept(geometry);
   const records: { record: FastCommitRecord; commit: number }[] = [];
   let commit = 0;
   for (const { record } of fastCommitRecords(source, geometry.inodeSize)) {
@@ -49,7 +50,9 @@ export function replayFastCommits(
     if (records.length === found.records) break;
   }
   const newest = newestChange(records.map(({ record }) => record));
-  const vol = directVolume(device, geometry, newest === null ? env : { ...env, now: () => newest });
+  const vol = directVolume(device, geometry, newest === null ? env : { ...env, now: () => newest }, {
+    log: new BlockRuns(source.blockMap),
+  });
   const { journal } = vol;
   totals(vol);
   allocatorState(vol).ignoresReserves = true;
@@ -59,7 +62,10 @@ export function replayFastCommits(
   if (failure !== null) throw failure;
 }
 
-function refuseWhatCannotBeWritten({ compat, incompat, roCompat }: Geometry): void {
+function refuseWhatCannotBeKept({ compat, incompat, roCompat, quotaInums }: Geometry): void {
+  if (quotaInums.size > 0) {
+    throw new UnsupportedError('fast commits do not hold what quotas count: run e2fsck', ['fast_commit', 'quota']);
+  }
   const names = [
     ...describeFeatures('compat', compat),
     ...describeFeatures('incompat', incompat),
@@ -269,7 +275,7 @@ class FastCommitReplay {
   }
 
   private isNumber(ino: Ino): boolean {
-    return ino >= this.vol.geometry.firstInode && ino <= this.vol.geometry.inodesCount;
+    return !this.vol.geometry.isOwnInode(ino) && ino <= this.vol.geometry.inodesCount;
   }
 
   private checkNumber(ino: Ino): void {

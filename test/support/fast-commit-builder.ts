@@ -94,6 +94,8 @@ export class FastCommitImage {
   readonly generation = new Map<string, number>();
   /** First block of data by path. */
   readonly firstBlock = new Map<string, number>();
+  /** One of the blocks of the log. */
+  logBlock = 0;
   private nextBlock = 0;
 
   /** From the bytes of another, before anything was committed to it, or afresh. */
@@ -125,6 +127,8 @@ export class FastCommitImage {
   }
 
   private look(): void {
+    const device = new MemoryDevice(this.bytes);
+    this.logBlock = openLogSource(device, readGeometry(device)).blockMap[100];
     const volume = frozenVolume(new MemoryDevice(this.bytes), readGeometry(new MemoryDevice(this.bytes)));
     for (const path of [...DIRECTORIES, ...FILES]) {
       const parent = path.includes('/') ? this.inoOf(path.slice(0, path.indexOf('/'))) : 2;

@@ -225,6 +225,9 @@ describe('fast commits written by hand', function () {
     contradiction('blocks outside the filesystem', /hold metadata, or lie outside/, (image) => [
       addRange(image.inoOf('a'), 8, 100, 8190),
     ]);
+    contradiction('a block of the log becomes data', /hold metadata/, (image) => [
+      addRange(image.inoOf('a'), 8, 1, image.logBlock),
+    ]);
     contradiction('a block that another file keeps', /belongs to another|two files/, (image) => [
       addRange(image.inoOf('a'), 8, 1, image.firstBlock.get('b') ?? 0),
     ]);
