@@ -90,6 +90,8 @@ export class FileDevice implements BlockDevice {
     this.checkWritable();
     const result = this.native.discard(this.fd, this.baseOffset + offsetBytes, lengthBytes);
     if (result === -Errno.EOPNOTSUPP) this.discards = false;
+    // Its page cache holds something of the range that is being written: it stays as it is.
+    else if (result === -Errno.EBUSY) return;
     else if (result < 0) throw this.failed(result, 'discard', offsetBytes);
   }
 

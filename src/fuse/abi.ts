@@ -2,6 +2,7 @@
  * The FUSE wire format, version 7 (include/uapi/linux/fuse.h): structures as tables, numbers under their kernel names.
  * All fields are in the host's byte order; this program runs on little-endian machines only.
  */
+import { constants } from 'node:fs';
 import { bytes, type Field, layout, le16, le32, le64 } from '../codec/layout.js';
 
 export const FUSE_KERNEL_VERSION = 7;
@@ -322,6 +323,8 @@ export const O_RDONLY = 0;
 export const O_TRUNC = 0o1000;
 export const O_APPEND = 0o2000;
 export const O_DSYNC = 0o10000;
+/** Its number depends on the machine. */
+export const { O_DIRECT } = constants;
 
 /** STATX_BASIC_STATS | STATX_BTIME */
 export const STATX_BASIC_STATS = 0x7ff;

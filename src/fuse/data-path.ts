@@ -18,7 +18,7 @@ import {
   TYPE_UNWRITTEN,
 } from '../ext4/iomap.js';
 import { errorOf, type Native, whenJobDone } from '../native.js';
-import { FUSE_WRITE_CACHE, FUSE_WRITE_KILL_SUIDGID, O_DSYNC, READ_IN, WRITE_IN } from './abi.js';
+import { FUSE_WRITE_CACHE, FUSE_WRITE_KILL_SUIDGID, O_DIRECT, O_DSYNC, READ_IN, WRITE_IN } from './abi.js';
 import type { Context } from './context.js';
 import { InFlight } from './in-flight.js';
 import { MAX_WRITE } from './init.js';
@@ -291,8 +291,9 @@ export class DataPath {
       throw error;
     }
     for (const { pos, length, addr } of pieces) fs.iomapIoend(ino, pos, length, addr, this.ioendFlags(context), 0);
-    // Write-back looks only at the error: a short count would lose the rest in silence.
-    if (plan.failure !== null && isWriteback(request)) throw plan.failure;
+    // Write-back looks only at the error: a short count would lose the rest in silence. Direct I/O makes EIO of one.
+    const direct = (WRITE_IN.flags.get(request.view, ARGS) & O_DIRECT) !== 0;
+    if (plan.failure !== null && (direct || isWriteback(request))) throw plan.failure;
     this.answer(context, request, ino, plan.bytes);
   }
 

@@ -275,13 +275,13 @@ export class Session implements Context {
       this.retry(kept);
       this.afterRequests();
     };
-    if (!this.fs.whenSpaceReturns(() => setImmediate(again))) return false;
+    if (!this.fs.whenSpaceReturns(() => setImmediate(again))) return this.retryWhenEvicted(request);
     kept = this.keep(request);
     kept.spaceRetries = retries;
     return true;
   }
 
-  /** A removed file is its owner's until the kernel has forgotten it, which follows soon. */
+  /** A removed file takes space, its owner's, until the kernel has forgotten it, which follows soon. */
   private retryWhenEvicted(request: Request): boolean {
     if (!this.nodes.anyDoomed && !this.nodes.anyLeaving) return false;
     const retries = request.spaceRetries + 1;

@@ -88,6 +88,27 @@ describe('limits', function () {
       assert.equal(code, 0, output);
     }));
 
+  it('direct writes that fill the filesystem end with ENOSPC, not with EIO', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 64);
+      await withMount(image, mountpoint, '', () => {
+        // Not a multiple of the write's size is left.
+        assert.equal(run('fallocate', ['-l', '20200000', join(mountpoint, 'first')]).output, '');
+        const { stderr } = spawnSync(
+          'dd',
+          ['if=/dev/zero', `of=${join(mountpoint, 'direct')}`, 'bs=1M', 'oflag=direct'],
+          {
+            encoding: 'utf8',
+            timeout: 60_000,
+          },
+        );
+        assert.match(stderr, /No space left/);
+      });
+      const { code, output } = fsckFile(image);
+      assert.equal(code, 0, output);
+    }));
+
   it('a file that fills most of the disk can be written anew while its old blocks wait for a commit', () =>
     withMountpoint(async (scratch, mountpoint) => {
       const image = join(scratch, 'image');
