@@ -18,6 +18,7 @@ export type { Mapping };
 
 /** The mapping that covers `lblk`. Throws CorruptionError. */
 export function mapBlock(inode: Inode, lblk: number): Mapping {
+  if (inode.hasInlineData) throw new CorruptionError('block map', `inode ${inode.ino}`, 'its data is inline');
   if (inode.usesExtents) return mapExtent(inode, lblk);
   if (inode.vol.geometry.clusterRatio > 1) refuseClusters(inode);
   return mapIndirect(inode, lblk);

@@ -118,9 +118,17 @@ export function formatTail(vol: Volume, block: WritableBlock): void {
  * on it. An index block is one entry, or two, over all of the block; entries of a leaf end where its checksum begins.
  */
 function checkEntries(vol: Volume, block: CachedBlock): void {
-  const { blockSize, inodesCount } = vol.geometry;
+  const { blockSize } = vol.geometry;
   const end = indexEntriesAt(block.view, blockSize) !== 0 ? blockSize : entrySpace(vol);
-  for (let at = 0; at < end; ) {
+  checkChain(vol, block, 0, end);
+}
+
+/** The same for the chain that begins at `from` and must end at `end`. */
+export function checkChain(vol: Volume, block: CachedBlock, from: number, end: number): void {
+  const { blockSize, inodesCount } = vol.geometry;
+  for (let at = from; at < end; ) {
+    if (at + DIR_ENTRY.SIZE > end)
+      throw new CorruptionError('directory entry', `block ${block.nr} byte ${at}`, 'it runs over the end');
     const length = recLen(block.view, at, blockSize);
     const nameLength = DIR_ENTRY.name_len.get(block.view, at);
     const ino = DIR_ENTRY.inode.get(block.view, at);
@@ -142,14 +150,15 @@ export function findInBlock(
   block: CachedBlock,
   name: Uint8Array,
   folded: Uint8Array | null = null,
+  from = 0,
+  end = entrySpace(vol),
 ): number {
-  if (folded !== null) return findFolded(vol, block, folded);
-  const end = entrySpace(vol);
+  if (folded !== null) return findFolded(vol, block, folded, from, end);
   const { blockSize } = vol.geometry;
   const { bytes, view } = block;
   const length = name.length;
   const first = name[0];
-  for (let at = 0; at < end; at += recLen(view, at, blockSize)) {
+  for (let at = from; at < end; at += recLen(view, at, blockSize)) {
     if (bytes[at + 6] !== length || bytes[at + 8] !== first || DIR_ENTRY.inode.get(view, at) === 0) continue;
     let i = 1;
     while (i < length && bytes[at + 8 + i] === name[i]) i++;
@@ -159,9 +168,8 @@ export function findInBlock(
 }
 
 /** An entry that is not valid UTF-8 is nobody's other spelling. */
-function findFolded(vol: Volume, block: CachedBlock, folded: Uint8Array): number {
-  const end = entrySpace(vol);
-  for (let at = 0; at < end; at += recLen(block.view, at, vol.geometry.blockSize)) {
+function findFolded(vol: Volume, block: CachedBlock, folded: Uint8Array, from: number, end: number): number {
+  for (let at = from; at < end; at += recLen(block.view, at, vol.geometry.blockSize)) {
     if (DIR_ENTRY.inode.get(block.view, at) === 0) continue;
     const length = DIR_ENTRY.name_len.get(block.view, at);
     const entry = casefold(block.bytes.subarray(at + DIR_ENTRY.SIZE, at + DIR_ENTRY.SIZE + length) as Uint8Array);
@@ -171,10 +179,9 @@ function findFolded(vol: Volume, block: CachedBlock, folded: Uint8Array): number
 }
 
 /** Offset of an entry with room for a name of this length, or -1 (ext4_find_dest_de). */
-export function findRoom(vol: Volume, block: CachedBlock, nameLength: number): number {
+export function findRoom(vol: Volume, block: CachedBlock, nameLength: number, from = 0, end = entrySpace(vol)): number {
   const wanted = entryBytes(nameLength);
-  const end = entrySpace(vol);
-  for (let at = 0; at < end; ) {
+  for (let at = from; at < end; ) {
     const length = recLen(block.view, at, vol.geometry.blockSize);
     const used = DIR_ENTRY.inode.get(block.view, at) === 0 ? 0 : entryBytes(DIR_ENTRY.name_len.get(block.view, at));
     if (length - used >= wanted) return at;
@@ -208,10 +215,10 @@ export function insertAt(
 }
 
 /** Removes the entry at `at`: its space goes to the entry before it (ext4_generic_delete_entry). */
-export function deleteAt(vol: Volume, block: WritableBlock, at: number): void {
+export function deleteAt(vol: Volume, block: WritableBlock, at: number, from = 0): void {
   const { blockSize } = vol.geometry;
   let previous = -1;
-  for (let here = 0; here < at; here += recLen(block.view, here, blockSize)) previous = here;
+  for (let here = from; here < at; here += recLen(block.view, here, blockSize)) previous = here;
   const length = recLen(block.view, at, blockSize);
   if (previous >= 0) {
     setRecLen(block, previous, recLen(block.view, previous, blockSize) + length, blockSize);

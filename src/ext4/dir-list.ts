@@ -9,10 +9,12 @@ import { isIndexed } from './dir.js';
 import { entrySpace, recLen } from './dir-block.js';
 import { nameHash } from './dir-hash.js';
 import { indexHashVersion, leafOf, nextLeaf, probe } from './dir-htree.js';
+import { DOTS_BYTES, inlineEntries, inlineParent } from './dir-inline.js';
 import { hashNameIn } from './dir-name.js';
 import { blockCount, readDirBlock } from './dir-read.js';
 import { isEncrypted, shownName } from './encrypted-names.js';
-import { DIR_ENTRY } from './format/dir-entry.js';
+import { DIR_ENTRY, FILE_TYPE } from './format/dir-entry.js';
+import { S_IFDIR } from './format/inode.js';
 import type { Ino, Inode } from './inode.js';
 import type { Volume } from './volume.js';
 
@@ -34,7 +36,8 @@ interface Listed {
 export function readDirectory(vol: Volume, dir: Inode, cursor: number, visit: Visit): void {
   if (!dir.isDirectory) throw new FsError('ENOTDIR');
   const shown = isEncrypted(dir) ? asShown(dir, visit) : visit;
-  if (isIndexed(vol, dir)) listIndexed(vol, dir, cursor, shown);
+  if (dir.hasInlineData) listInline(dir, cursor, shown);
+  else if (isIndexed(vol, dir)) listIndexed(vol, dir, cursor, shown);
   else listLinear(vol, dir, cursor, shown);
 }
 
@@ -46,6 +49,19 @@ function visitEntry(block: CachedBlock, at: number, next: number, visit: Visit):
   const nameLength = DIR_ENTRY.name_len.get(block.view, at);
   const name = block.bytes.subarray(at + DIR_ENTRY.SIZE, at + DIR_ENTRY.SIZE + nameLength) as Uint8Array;
   return visit(name, DIR_ENTRY.inode.get(block.view, at), DIR_ENTRY.file_type.get(block.view, at), next);
+}
+
+const DOT = new Uint8Array([0x2e]);
+const DOT_DOT = new Uint8Array([0x2e, 0x2e]);
+
+/** Cursors are those that the directory would have as a block: it may become one between two calls. */
+function listInline(dir: Inode, cursor: number, visit: Visit): void {
+  const fileType = FILE_TYPE[S_IFDIR];
+  if (cursor <= 0 && !visit(DOT, dir.ino, fileType, 12)) return;
+  if (cursor <= 12 && !visit(DOT_DOT, inlineParent(dir), fileType, DOTS_BYTES)) return;
+  for (const { at, position, next } of inlineEntries(dir)) {
+    if (position >= cursor && !visitEntry(dir.block, at, next, visit)) return;
+  }
 }
 
 function listLinear(vol: Volume, dir: Inode, cursor: number, visit: Visit): void {

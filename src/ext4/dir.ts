@@ -15,13 +15,23 @@ import {
 } from './dir-block.js';
 import { findIndexed, looksLikeIndexRoot } from './dir-htree.js';
 import { addIndexed, makeIndexed } from './dir-htree-split.js';
+import {
+  findInline,
+  initInline,
+  inlineEntries,
+  inlineToBlock,
+  insertInline,
+  removeInline,
+  setInlineParent,
+} from './dir-inline.js';
 import { foldedIn } from './dir-name.js';
 import { appendDirBlock, blockCount, readDirBlock, writeAccess } from './dir-read.js';
 import { isEncrypted, shownName } from './encrypted-names.js';
 import { COMPAT } from './features.js';
 import { DIR_ENTRY, EXT4_NAME_LEN, FILE_TYPE } from './format/dir-entry.js';
 import { EXT4_INDEX_FL, S_IFDIR, S_IFMT } from './format/inode.js';
-import type { Ino, Inode, WritableInode } from './inode.js';
+import { inlineCapacity } from './inline-data.js';
+import { type Ino, Inode, type WritableInode } from './inode.js';
 import type { Volume } from './volume.js';
 
 export { readDirectory } from './dir-list.js';
@@ -33,10 +43,12 @@ export const DIR_ENTRY_CREDITS = 28;
 export interface Place {
   readonly block: CachedBlock;
   readonly at: number;
+  /** The directory if the entry lies in its inode. */
+  readonly inline?: Inode;
 }
 
 export function isIndexed(vol: Volume, dir: Inode): boolean {
-  return dir.hasFlag(EXT4_INDEX_FL) && (vol.geometry.compat & COMPAT.dir_index) !== 0;
+  return !dir.hasInlineData && dir.hasFlag(EXT4_INDEX_FL) && (vol.geometry.compat & COMPAT.dir_index) !== 0;
 }
 
 /** Throws FsError ENOTDIR, ENAMETOOLONG; CorruptionError. */
@@ -44,6 +56,11 @@ export function findEntry(vol: Volume, dir: Inode, name: Uint8Array): Place | nu
   if (name.length > EXT4_NAME_LEN) throw new FsError('ENAMETOOLONG');
   if (!dir.isDirectory) throw new FsError('ENOTDIR');
   const isDot = name.length <= 2 && name[0] === 0x2e && (name.length === 1 || name[1] === 0x2e);
+  if (dir.hasInlineData) {
+    if (isDot) return name.length === 1 ? null : { block: dir.block, at: dir.iBlockBase, inline: dir };
+    const at = isEncrypted(dir) ? findInlineShown(dir, name) : findInline(dir, name);
+    return at < 0 ? null : { block: dir.block, at, inline: dir };
+  }
   if (!isDot && isEncrypted(dir)) return findShown(vol, dir, name);
   const folded = isDot ? null : foldedIn(dir, name);
   if (isIndexed(vol, dir) && !isDot) return findIndexed(vol, dir, name, folded);
@@ -54,6 +71,16 @@ export function findEntry(vol: Volume, dir: Inode, name: Uint8Array): Place | nu
     if (at >= 0) return { block, at };
   }
   return null;
+}
+
+function findInlineShown(dir: Inode, name: Uint8Array): number {
+  for (const { at } of inlineEntries(dir)) {
+    const length = DIR_ENTRY.name_len.get(dir.block.view, at);
+    const stored = dir.block.bytes.subarray(at + DIR_ENTRY.SIZE, at + DIR_ENTRY.SIZE + length) as Uint8Array;
+    const shown = shownName(dir, stored);
+    if (shown.length === name.length && shown.every((byte, i) => byte === name[i])) return at;
+  }
+  return -1;
 }
 
 /** Names of an encrypted directory are known only as they are shown, which no index leads to. */
@@ -80,6 +107,7 @@ export function entryIno({ block, at }: Place): Ino {
 
 /** The inode that a name stands for, or 0. Throws as {@link findEntry}. */
 export function lookupEntry(vol: Volume, dir: Inode, name: Uint8Array): Ino | 0 {
+  if (dir.isDirectory && dir.hasInlineData && name.length === 1 && name[0] === 0x2e) return dir.ino;
   const place = findEntry(vol, dir, name);
   return place === null ? 0 : entryIno(place);
 }
@@ -88,6 +116,12 @@ export function lookupEntry(vol: Volume, dir: Inode, name: Uint8Array): Ino | 0 
 export function addEntry(handle: Handle, vol: Volume, dir: Inode, name: Uint8Array, ino: Ino, mode: number): void {
   const entry = { name, ino, fileType: FILE_TYPE[mode & S_IFMT] ?? 0 };
   foldedIn(dir, name);
+  if (dir.hasInlineData) {
+    if (insertInline(handle, dir, entry)) return;
+    inlineToBlock(handle, dir);
+    addEntry(handle, vol, Inode.get(vol, dir.ino), name, ino, mode);
+    return;
+  }
   if (isIndexed(vol, dir)) {
     addIndexed(handle, vol, dir, entry);
     return;
@@ -111,12 +145,13 @@ export function addEntry(handle: Handle, vol: Volume, dir: Inode, name: Uint8Arr
 }
 
 export function removeEntry(handle: Handle, vol: Volume, place: Place): void {
-  deleteAt(vol, writeAccess(handle, place.block), place.at);
+  if (place.inline !== undefined) removeInline(handle, place.inline, place.at);
+  else deleteAt(vol, writeAccess(handle, place.block), place.at);
 }
 
 /** Lets an entry name another inode. */
 export function replaceEntry(handle: Handle, place: Place, ino: Ino, mode: number): void {
-  const block = writeAccess(handle, place.block);
+  const block = place.inline?.edit(handle).block ?? writeAccess(handle, place.block);
   DIR_ENTRY.inode.set(block.view, place.at, ino);
   if (DIR_ENTRY.file_type.get(block.view, place.at) !== 0) {
     DIR_ENTRY.file_type.set(block.view, place.at, FILE_TYPE[mode & S_IFMT] ?? 0);
@@ -126,8 +161,12 @@ export function replaceEntry(handle: Handle, place: Place, ino: Ino, mode: numbe
 const DOT = new Uint8Array([0x2e]);
 const DOT_DOT = new Uint8Array([0x2e, 0x2e]);
 
-/** The first block of a new directory: "." and "..". */
+/** A new directory: "." and ".." in its first block, or, where it can lie in the inode, no block. */
 export function initDirectory(handle: Handle, vol: Volume, dir: WritableInode, parentIno: Ino): void {
+  if (inlineCapacity(dir) > 0) {
+    initInline(dir, parentIno);
+    return;
+  }
   const { block } = appendDirBlock(handle, vol, dir);
   formatLeaf(vol, block);
   const fileType = FILE_TYPE[S_IFDIR];
@@ -139,6 +178,10 @@ export function initDirectory(handle: Handle, vol: Volume, dir: WritableInode, p
 
 /** ".." of a directory that has moved. */
 export function setParent(handle: Handle, vol: Volume, dir: Inode, parentIno: Ino): void {
+  if (dir.hasInlineData) {
+    setInlineParent(dir.edit(handle), parentIno);
+    return;
+  }
   const block = writeAccess(handle, readDirBlock(vol, dir, 0));
   const at = findInBlock(vol, block, DOT_DOT);
   if (at < 0 && !looksLikeIndexRoot(vol, block))
@@ -148,6 +191,7 @@ export function setParent(handle: Handle, vol: Volume, dir: Inode, parentIno: In
 
 /** True if there is nothing but "." and "..". */
 export function isEmpty(vol: Volume, dir: Inode): boolean {
+  if (dir.hasInlineData) return inlineEntries(dir).next().done === true;
   const blocks = blockCount(vol, dir);
   const indexed = isIndexed(vol, dir);
   for (let lblk = 0; lblk < blocks; lblk++) {

@@ -28,6 +28,7 @@ function pendingOf(vol: Volume): Map<Ino, number> {
  */
 export function zeroWritten(vol: Volume, inode: Inode, fromBytes: number, toBytes: number): void {
   const { blockSize } = vol.geometry;
+  if (inode.hasInlineData) return;
   for (let pos = fromBytes; pos < toBytes; ) {
     const lblk = Math.floor(pos / blockSize);
     const inBlock = pos - lblk * blockSize;

@@ -5,6 +5,7 @@ import { zeroBeforeGrowth, zeroWritten } from './eof-tail.js';
 import { EXTENT_CREDITS } from './extent-edit.js';
 import { convertWritten } from './extent-insert.js';
 import { EXT4_APPEND_FL, EXT4_IMMUTABLE_FL } from './format/inode.js';
+import { moveToBlock } from './inline-data.js';
 import { type Ino, Inode } from './inode.js';
 import { allocateUnwritten } from './iomap.js';
 import { allowFileSize } from './superblock-io.js';
@@ -33,6 +34,7 @@ export function fallocate(vol: Volume, ino: Ino, mode: number, offsetBytes: numb
   if (kind !== 0 && inode.hasFlag(EXT4_APPEND_FL)) throw new FsError('EPERM', `inode ${ino} is append-only`);
   const end = offsetBytes + lengthBytes;
   if (end > maxFileBytes(inode)) throw new FsError('EFBIG');
+  moveToBlock(vol, ino);
   if (!inode.usesExtents && kind !== FALLOC_FL_PUNCH_HOLE)
     throw new FsError('EOPNOTSUPP', 'a block-mapped file has no unwritten blocks');
 
@@ -111,6 +113,7 @@ export function seekDataHole(vol: Volume, ino: Ino, offsetBytes: number, whence:
   const inode = Inode.get(vol, ino);
   const size = inode.sizeBytes;
   if (!(offsetBytes >= 0) || offsetBytes >= size) throw new FsError('ENXIO');
+  if (inode.hasInlineData) return whence === 'data' ? offsetBytes : size;
   const { blockSize } = vol.geometry;
   for (let pos = offsetBytes; pos < size; ) {
     const lblk = Math.floor(pos / blockSize);

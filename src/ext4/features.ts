@@ -88,6 +88,7 @@ const SUPPORTED_RW: Record<FeatureSet, ReadonlySet<string>> = {
     'large_dir',
     'mmp',
     'casefold',
+    'inline_data',
   ]),
   ro_compat: new Set([
     'sparse_super',

@@ -14,6 +14,7 @@ import { INCOMPAT } from './features.js';
 import { readData } from './file-data.js';
 import { EXT4_ROOT_INO, EXT4_VERITY_FL } from './format/inode.js';
 import { EXT4_ERRORS_CONTINUE, EXT4_ERRORS_PANIC, EXT4_ERRORS_RO, SUPERBLOCK } from './format/superblock.js';
+import { fitsInline, readInline } from './inline-data.js';
 import { type Ino, Inode } from './inode.js';
 import * as inodeFlags from './inode-flags.js';
 import * as iomap from './iomap.js';
@@ -212,7 +213,8 @@ export class Filesystem {
       gid: inode.gid,
       // Of an encrypted link it is that of what is shown.
       size: inode.isSymlink && isEncrypted(inode) ? readlink(this.volume, ino).length : inode.sizeBytes,
-      blocks512: inode.sectors,
+      // A file in its inode is shown to use space (ext4_file_getattr).
+      blocks512: inode.sectors + (inode.hasInlineData && inode.isRegular ? Math.ceil(inode.sizeBytes / 512) : 0),
       rdev: namei.encodedRdev(inode),
       atime: inode.atime,
       mtime: inode.mtime,
@@ -369,19 +371,25 @@ export class Filesystem {
   journalsData(ino: Ino): boolean {
     return Inode.get(this.volume, ino).journalsData;
   }
+  /** True if such a write must, or may in one step, go to {@link writeJournaled}: small content lies in the inode. */
+  writesThroughEngine(ino: Ino, posBytes: number, countBytes: number): boolean {
+    const inode = Inode.get(this.volume, ino);
+    return inode.journalsData || fitsInline(inode, posBytes + countBytes);
+  }
   writeJournaled(ino: Ino, posBytes: number, bytes: Uint8Array, opflags: number, flags: number): void {
     writeJournaled(this.writable(), ino, posBytes, bytes, opflags, flags);
   }
-  /** True if it must be read with {@link readData}: it is in the log or must be checked. */
+  /** True if it must be read with {@link readData}: it is in the log or the inode, or must be checked. */
   readsThroughEngine(ino: Ino): boolean {
     const inode = Inode.get(this.volume, ino);
-    return inode.journalsData || inode.hasFlag(EXT4_VERITY_FL);
+    return inode.journalsData || inode.hasInlineData || inode.hasFlag(EXT4_VERITY_FL);
   }
   /** Fills `into` with the data from `posBytes` on, wherever it is; zeroes behind it. */
   readData(ino: Ino, posBytes: number, into: Uint8Array): void {
     const inode = Inode.get(this.volume, ino);
     if (isEncrypted(inode)) throw new FsError('ENOKEY', `inode ${ino} is encrypted`);
-    if (inode.hasFlag(EXT4_VERITY_FL)) readVerified(inode, posBytes, into);
+    if (inode.hasInlineData) readInline(inode, posBytes, into);
+    else if (inode.hasFlag(EXT4_VERITY_FL)) readVerified(inode, posBytes, into);
     else readData(inode, posBytes, into);
   }
 

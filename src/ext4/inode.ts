@@ -14,6 +14,7 @@ import {
   EXT4_EA_INODE_FL,
   EXT4_EXTENTS_FL,
   EXT4_HUGE_FILE_FL,
+  EXT4_INLINE_DATA_FL,
   EXT4_JOURNAL_DATA_FL,
   EXT4_ROOT_INO,
   GOOD_OLD_INODE_SIZE,
@@ -283,6 +284,10 @@ export class Inode {
   }
   get usesExtents(): boolean {
     return this.hasFlag(EXT4_EXTENTS_FL);
+  }
+  /** The content is in i_block and the attribute system.data: there are no blocks. */
+  get hasInlineData(): boolean {
+    return this.hasFlag(EXT4_INLINE_DATA_FL);
   }
   /** Byte offset of i_block in {@link block}; it is 60 bytes. */
   get iBlockBase(): number {

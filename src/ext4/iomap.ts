@@ -17,6 +17,7 @@ import { EXTENT_CREDITS } from './extent-edit.js';
 import { convertUnwritten, insertExtent } from './extent-insert.js';
 import { EXT_MAX_BLOCKS } from './format/extent.js';
 import { EXT4_IMMUTABLE_FL } from './format/inode.js';
+import { moveToBlock } from './inline-data.js';
 import { type Ino, Inode } from './inode.js';
 import { breakPromises, hasPromises, KEEP_CREDITS, keepPromises, promise, promisedAt } from './promised-blocks.js';
 import { allowFileSize } from './superblock-io.js';
@@ -93,7 +94,8 @@ export function begin(vol: Volume, ino: Ino, posBytes: number, countBytes: numbe
   if (writing) {
     checkWritable(inode, opflags);
     if (inode.journalsData) throw new FsError('EOPNOTSUPP', `the data of inode ${ino} goes through the log`);
-  }
+    moveToBlock(vol, ino);
+  } else if (inode.hasInlineData) throw new FsError('EOPNOTSUPP', `the data of inode ${ino} is in the inode`);
   const mapping = mapBlock(inode, lblk);
   if (mapping.pblk !== 0 || !writing || (opflags & (OP_ZERO | OP_OVERWRITE_ONLY)) !== 0) {
     return toIomap(vol, ino, mapping, 0);

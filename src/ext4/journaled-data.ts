@@ -11,6 +11,7 @@ import { EXTENT_CREDITS } from './extent-edit.js';
 import { convertUnwritten } from './extent-insert.js';
 import { fileData } from './file-data.js';
 import { TABLE_CREDITS } from './indirect-edit.js';
+import { fitsInline, moveToBlock, writeInline } from './inline-data.js';
 import { type Ino, Inode } from './inode.js';
 import { checkWritable, raiseSize } from './iomap.js';
 import type { Volume } from './volume.js';
@@ -33,6 +34,14 @@ export function writeJournaled(
   flags: number,
 ): void {
   checkWritable(Inode.get(vol, ino), opflags);
+  if (fitsInline(Inode.get(vol, ino), posBytes + bytes.length)) {
+    vol.journal.run(2, (handle) => {
+      writeInline(handle, Inode.get(vol, ino), posBytes, bytes);
+      raiseSize(handle, Inode.get(vol, ino), 0, flags);
+    });
+    return;
+  }
+  moveToBlock(vol, ino);
   if (posBytes + bytes.length > maxFileBytes(Inode.get(vol, ino))) throw new FsError('EFBIG');
   for (let done = 0; done < bytes.length; ) {
     done += vol.journal.run(WRITE_CREDITS, (handle) => {

@@ -4,7 +4,8 @@ import type { BlockKind } from '../jbd2/block-cache.js';
 import type { Handle } from '../jbd2/handle.js';
 import { allocateMetadataBlock, initBlockMap, mapBlock } from './block-map.js';
 import { isEncrypted, shownTarget } from './encrypted-names.js';
-import { EXT4_EXTENTS_FL, EXT4_INLINE_DATA_FL, I_BLOCK_BYTES } from './format/inode.js';
+import { EXT4_EXTENTS_FL, I_BLOCK_BYTES } from './format/inode.js';
+import { inlineContent } from './inline-data.js';
 import { type Ino, Inode, type WritableInode } from './inode.js';
 import type { Volume } from './volume.js';
 
@@ -20,13 +21,17 @@ function isFast(inode: Inode): boolean {
 export function readlink(vol: Volume, ino: Ino): Uint8Array {
   const inode = Inode.get(vol, ino);
   if (!inode.isSymlink) throw new FsError('EINVAL', `inode ${ino} is not a symbolic link`);
-  if (inode.hasFlag(EXT4_INLINE_DATA_FL)) throw new FsError('EOPNOTSUPP', 'inline data');
   const stored = storedTarget(inode);
   return isEncrypted(inode) ? shownTarget(inode, stored) : stored;
 }
 
 function storedTarget(inode: Inode): Uint8Array {
   const { vol, ino, sizeBytes } = inode;
+  if (inode.hasInlineData) {
+    const content = inlineContent(inode);
+    if (content.length === 0) throw new CorruptionError('symlink', `inode ${ino}`, 'its target is empty');
+    return content;
+  }
   if (isFast(inode)) return inode.iBlock.slice(0, sizeBytes);
   if (sizeBytes === 0 || sizeBytes >= vol.geometry.blockSize) {
     throw new CorruptionError('symlink', `inode ${ino}`, `its size is ${sizeBytes}`);

@@ -9,6 +9,7 @@ import { ExtentNode } from './extent-node.js';
 import { EXT_MAX_BLOCKS } from './format/extent.js';
 import { EXT4_APPEND_FL, EXT4_IMMUTABLE_FL } from './format/inode.js';
 import { usesDirectBlocksOnly } from './indirect-map.js';
+import { fitToSize, inlineCapacity, moveToBlock } from './inline-data.js';
 import { type Ino, Inode, type WritableInode } from './inode.js';
 import { addOrphan, removeOrphan } from './orphan.js';
 import { breakPromises } from './promised-blocks.js';
@@ -29,6 +30,14 @@ export function truncateTo(vol: Volume, ino: Ino, newSizeBytes: number): void {
   if (inode.hasFlag(EXT4_IMMUTABLE_FL | EXT4_APPEND_FL))
     throw new FsError('EPERM', `inode ${ino} may not be truncated`);
   if (!(newSizeBytes >= 0)) throw new FsError('EINVAL', `size ${newSizeBytes}`);
+  if (inode.hasInlineData && newSizeBytes <= inlineCapacity(inode)) {
+    vol.journal.run(2, (handle) => {
+      setSize(inode.edit(handle), newSizeBytes);
+      fitToSize(handle, inode);
+    });
+    return;
+  }
+  moveToBlock(vol, ino);
   if (newSizeBytes > maxFileBytes(inode)) throw new FsError('EFBIG');
   if (newSizeBytes > inode.sizeBytes) {
     vol.journal.run(2, (handle) => {
@@ -63,6 +72,10 @@ export function truncateCredits(inode: Inode): number {
  */
 export function truncateBlocks(handle: Handle, inode: Inode): void {
   const { vol, ino } = inode;
+  if (inode.hasInlineData) {
+    fitToSize(handle, inode);
+    return;
+  }
   discardReservation(vol, ino);
   const from = Math.ceil(inode.sizeBytes / vol.geometry.blockSize);
   breakPromises(vol, ino, from, EXT_MAX_BLOCKS - from);

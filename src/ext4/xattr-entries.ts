@@ -21,6 +21,8 @@ export interface Attribute {
   /** Empty for one that is elsewhere. */
   readonly value: Uint8Array;
   readonly external: ExternalValue | null;
+  /** Where the value was found, in the block that was decoded. */
+  readonly valueAt?: number;
 }
 
 export interface Area {
@@ -80,7 +82,7 @@ export function decodeAttributes(
     const valueAt = area.valueBase + XATTR_ENTRY.e_value_offs.get(view, at);
     if (valueAt < listEnd + END_MARK_BYTES || valueAt + paddedBytes(size) > area.end)
       throw bad('a value lies outside, or on the names');
-    return { index, name, value: bytes.slice(valueAt, valueAt + size), external: null };
+    return { index, name, value: bytes.slice(valueAt, valueAt + size), external: null, valueAt };
   });
 }
 

@@ -50,6 +50,9 @@ const LARGE_VALUE_OVERHEAD = 56;
 const ACL_ACCESS = 2;
 const ACL_DEFAULT = 3;
 const encoder = new TextEncoder();
+const NOTHING = new Uint8Array(0);
+/** The part of inline data behind i_block: never shown, never moved out of the inode. */
+const INLINE_DATA = { index: 7, name: encoder.encode('data') };
 const PREFIXES = XATTR_PREFIXES.map((entry) => ({ ...entry, bytes: encoder.encode(entry.prefix) }));
 
 interface SplitName {
@@ -66,18 +69,19 @@ function startsWith(name: Uint8Array, prefix: Uint8Array): boolean {
 function splitName(full: Uint8Array): SplitName {
   for (const { index, bytes, whole } of PREFIXES) {
     if (!startsWith(full, bytes)) continue;
+    if (index === INLINE_DATA.index && sameBytes(full.subarray(bytes.length), INLINE_DATA.name)) break;
     if (whole && full.length === bytes.length) return { index, name: new Uint8Array(0) };
     if (!whole && full.length > bytes.length) return { index, name: full.subarray(bytes.length) };
   }
   throw new FsError('EOPNOTSUPP', 'no such kind of attribute');
 }
 
-function sameName(attribute: Attribute, { index, name }: SplitName): boolean {
-  return (
-    attribute.index === index &&
-    attribute.name.length === name.length &&
-    attribute.name.every((byte, i) => byte === name[i])
-  );
+function sameName(attribute: SplitName, { index, name }: SplitName): boolean {
+  return attribute.index === index && sameBytes(attribute.name, name);
+}
+
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }
 
 /** Where attributes are in the inode itself, or null where it has no room for any. */
@@ -96,8 +100,15 @@ export function inodeAttributes(inode: Inode): Attribute[] {
 }
 
 function writeInodeAttributes(_handle: Handle, inode: WritableInode, attributes: readonly Attribute[]): void {
+  setInodeAttributes(inode, attributes);
+}
+
+function setInodeAttributes(inode: WritableInode, attributes: readonly Attribute[]): void {
   const area = inodeArea(inode);
   if (area === null) return;
+  // Values that overlapped when they were read take more when each has its own place.
+  if (!fitsInode(inode, attributes))
+    throw new CorruptionError('extended attributes', `inode ${inode.ino}`, 'they do not fit side by side');
   const { view, bytes } = inode.block;
   bytes.fill(0, inode.extraEnd, inode.end);
   if (attributes.length === 0) return;
@@ -108,6 +119,30 @@ function writeInodeAttributes(_handle: Handle, inode: WritableInode, attributes:
 function fitsInode(inode: Inode, attributes: readonly Attribute[]): boolean {
   const area = inodeArea(inode);
   return area !== null && encodedBytes(attributes) <= area.end - area.from;
+}
+
+/** Where the second part of inline data is, in the inode's block. Throws CorruptionError where there must be one. */
+export function inlineDataPlace(inode: Inode): { readonly at: number; readonly size: number } {
+  const found = inodeAttributes(inode).find((attribute) => sameName(attribute, INLINE_DATA));
+  if (found === undefined || found.external !== null)
+    throw new CorruptionError('inline data', `inode ${inode.ino}`, 'its attribute system.data is missing');
+  return { at: found.valueAt ?? 0, size: found.value.length };
+}
+
+/** The largest system.data that fits beside the other attributes in the inode; below 0: there is no room for any. */
+export function inlineDataRoom(inode: Inode): number {
+  const area = inodeArea(inode);
+  if (area === null) return -1;
+  const others = inodeAttributes(inode).filter((attribute) => !sameName(attribute, INLINE_DATA));
+  const room = area.end - area.from - encodedBytes([...others, { ...INLINE_DATA, value: NOTHING, external: null }]);
+  return room < 0 ? -1 : room & ~3;
+}
+
+/** Sets the second part of inline data, which fits; null: there is none any more. */
+export function setInlineData(inode: WritableInode, value: Uint8Array | null): void {
+  const attributes = inodeAttributes(inode).filter((attribute) => !sameName(attribute, INLINE_DATA));
+  if (value !== null) attributes.push({ ...INLINE_DATA, value, external: null });
+  setInodeAttributes(inode, attributes);
 }
 
 function checkName(name: Uint8Array): SplitName {
@@ -134,6 +169,7 @@ export function getXattr(vol: Volume, ino: Ino, name: Uint8Array): Uint8Array | 
 export function listXattrs(inode: Inode): Uint8Array {
   const parts: number[] = [];
   for (const { index, name } of [...inodeAttributes(inode), ...readBlockAttributes(inode)]) {
+    if (sameName({ index, name }, INLINE_DATA)) continue;
     const prefix = PREFIXES.find((entry) => entry.index === index);
     if (prefix !== undefined) parts.push(...prefix.bytes, ...name, 0);
   }

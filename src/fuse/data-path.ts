@@ -172,7 +172,7 @@ export class DataPath {
       context.reply.written(request, 0);
       return;
     }
-    if (fs.journalsData(ino)) {
+    if (fs.writesThroughEngine(ino, offset, asked)) {
       const from = ARGS + WRITE_IN.SIZE;
       fs.writeJournaled(
         ino,

@@ -20,7 +20,7 @@ export function readBytes(fs: Filesystem, ino: Ino, pos: number, into: Uint8Arra
 
 /** Throws FsError; then a part may have been written. */
 export function writeBytes(fs: Filesystem, ino: Ino, pos: number, bytes: Uint8Array): void {
-  if (fs.journalsData(ino)) {
+  if (fs.writesThroughEngine(ino, pos, bytes.length)) {
     fs.writeJournaled(ino, pos, bytes, OP_WRITE, IOEND_UPDATE_TIMES);
     return;
   }

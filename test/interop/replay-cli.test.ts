@@ -65,15 +65,19 @@ describe('ext4d replay, journal and info', function () {
   it('info names each feature with what is done about it', () =>
     withScratch((directory) => {
       const path = join(directory, 'image');
-      makeImageFile(path, 16, ['-O', 'inline_data,verity', '-I', '256']);
+      const image = makeImage(16, ['-O', 'inline_data,verity,^metadata_csum', '-I', '256']);
+      // s_feature_incompat: dirdata, which mke2fs does not know.
+      image[1024 + 0x61] |= 0x10;
+      writeFileSync(path, image);
       const { features } = JSON.parse(command(runInfo, '--json', path).out);
       const support = Object.fromEntries(features.map((f: { name: string; support: string }) => [f.name, f.support]));
       assert.equal(support.extent, 'supported');
+      assert.equal(support.inline_data, 'supported');
       assert.equal(support.verity, 'read-only');
-      assert.equal(support.inline_data, 'unsupported');
+      assert.equal(support.dirdata, 'unsupported');
       const refused = command(runReplay, path);
       assert.equal(refused.code, 4);
-      assert.match(refused.err, /inline_data/);
+      assert.match(refused.err, /dirdata/);
     }));
 
   it('an unknown journal feature is refused', () =>

@@ -366,6 +366,9 @@ export class FakeFs implements Engine {
   readsThroughEngine(): boolean {
     return false;
   }
+  writesThroughEngine(): boolean {
+    return false;
+  }
   journalsData(): boolean {
     return false;
   }

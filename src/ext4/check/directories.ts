@@ -4,6 +4,7 @@ import { isIndexed } from '../dir.js';
 import { entrySpace, recLen } from '../dir-block.js';
 import { nameHash } from '../dir-hash.js';
 import { entryBlock, entryCount, entryHash, type Frame, frameOf, indexHashVersion } from '../dir-htree.js';
+import { inlineEntries, inlineParent } from '../dir-inline.js';
 import { hashNameIn } from '../dir-name.js';
 import { blockCount, readDirBlock } from '../dir-read.js';
 import { isEncrypted } from '../encrypted-names.js';
@@ -55,6 +56,12 @@ export class DirectoryCheck {
       this.findings.add('directory', place, 'it is none');
       return;
     }
+    if (dir.hasInlineData) {
+      const up = inlineParent(dir);
+      if (up !== parent) this.findings.add('directory', place, `".." is inode ${up}, it is in ${parent}`);
+      for (const { at } of inlineEntries(dir)) this.checkEntryAt(dir, dir.block, at, 0, HASH_END, -1);
+      return;
+    }
     const blocks = blockCount(this.vol, dir);
     const indexed = isIndexed(this.vol, dir);
     const leaves = indexed ? this.indexLeaves(dir, blocks) : null;
@@ -91,16 +98,25 @@ export class DirectoryCheck {
     const { blockSize } = this.vol.geometry;
     const end = entrySpace(this.vol);
     for (let at = from; at < end; at += recLen(view, at, blockSize)) {
-      const ino = DIR_ENTRY.inode.get(view, at);
-      if (ino === 0) continue;
-      const length = DIR_ENTRY.name_len.get(view, at);
-      const name = block.bytes.subarray(at + DIR_ENTRY.SIZE, at + DIR_ENTRY.SIZE + length) as Uint8Array;
-      if (version >= 0) {
-        hashNameIn(dir, version, name);
-        if (nameHash.hash < low || nameHash.hash >= high) this.aboutName(dir, name, 'its hash is not of this block');
-      }
-      this.checkEntry(dir, name, ino, DIR_ENTRY.file_type.get(view, at));
+      if (DIR_ENTRY.inode.get(view, at) !== 0) this.checkEntryAt(dir, block, at, low, high, version);
     }
+  }
+
+  private checkEntryAt(
+    dir: Inode,
+    { view, bytes }: CachedBlock,
+    at: number,
+    low: number,
+    high: number,
+    version: number,
+  ): void {
+    const length = DIR_ENTRY.name_len.get(view, at);
+    const name = bytes.subarray(at + DIR_ENTRY.SIZE, at + DIR_ENTRY.SIZE + length) as Uint8Array;
+    if (version >= 0) {
+      hashNameIn(dir, version, name);
+      if (nameHash.hash < low || nameHash.hash >= high) this.aboutName(dir, name, 'its hash is not of this block');
+    }
+    this.checkEntry(dir, name, DIR_ENTRY.inode.get(view, at), DIR_ENTRY.file_type.get(view, at));
   }
 
   private checkEntry(dir: Inode, name: Uint8Array, ino: Ino, fileType: number): void {

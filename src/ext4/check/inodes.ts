@@ -1,12 +1,12 @@
 /** Every inode in use: that it is one, that its blocks are its own, and that its counts fit them. */
 import { testBit } from '../bitmap.js';
-import { EXT4_EA_INODE_FL } from '../format/inode.js';
+import { EXT4_EA_INODE_FL, I_BLOCK_BYTES } from '../format/inode.js';
 import { GroupDescriptor } from '../group.js';
 import { type Ino, Inode } from '../inode.js';
 import { hasUninitInodes, readInodeBitmap } from '../inode-bitmap.js';
 import { hasBlockMap, walkInodeBlocks } from '../inode-blocks.js';
 import type { Volume } from '../volume.js';
-import { xattrBlockReferences } from '../xattr.js';
+import { inlineDataPlace, xattrBlockReferences } from '../xattr.js';
 import { AttributeValueCheck } from './attribute-values.js';
 import type { BlockMap } from './block-map.js';
 import type { Findings } from './findings.js';
@@ -126,6 +126,18 @@ export class InodeCheck {
     return null;
   }
 
+  /** system.data is as long as the size says: nothing of it lies behind the end. */
+  private checkInline(inode: Inode): void {
+    const { size } = inlineDataPlace(inode);
+    const wanted = Math.max(0, inode.sizeBytes - I_BLOCK_BYTES);
+    if (size !== wanted && !this.orphans.has(inode.ino))
+      this.findings.add(
+        'inline data',
+        `inode ${inode.ino}`,
+        `i_size is ${inode.sizeBytes}, system.data has ${size} bytes`,
+      );
+  }
+
   /** Blocks of the inode, those of its tree and attributes included. */
   private checkBlocks(inode: Inode): number {
     const who = () => `inode ${inode.ino}`;
@@ -138,6 +150,7 @@ export class InodeCheck {
       if (users === 0) this.blocks.claim(inode.fileAcl, 1, who);
       this.xattrUsers.set(inode.fileAcl, users + 1);
     }
+    if (inode.hasInlineData) this.checkInline(inode);
     if (!hasBlockMap(inode)) return count;
     let end = 0;
     /** First logical block of the clusters behind those that were counted. */

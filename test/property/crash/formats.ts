@@ -63,6 +63,12 @@ export const FORMATS: readonly Format[] = [
     args: ['-b', '1024', ...SMALL, '-N', '160', '-O', 'ea_inode'],
     attributes: { lengths: [3, 20, 200, 600, 900, 1500, 5000], equal: true },
   },
+  {
+    name: '1k-inline-data',
+    blockSize: 1024,
+    sizeMiB: 3,
+    args: ['-b', '1024', '-I', '256', ...SMALL, '-O', 'inline_data'],
+  },
   { name: '4k', blockSize: 4096, sizeMiB: 8, args: ['-N', '64', '-m', '0'] },
 ];
 

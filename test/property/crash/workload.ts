@@ -429,7 +429,7 @@ export class Workload {
   private beginWrite(node: Node, pos: number, length: number): void {
     const { fs } = this;
     const data = fillFor(this.serial++, pos, length);
-    if (fs.journalsData(node.ino)) {
+    if (fs.writesThroughEngine(node.ino, pos, length)) {
       this.writeJournaled(node, pos, data);
       return;
     }

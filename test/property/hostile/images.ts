@@ -268,7 +268,7 @@ function withFastCommits(sound: SoundImage, blocks: number): Uint8Array {
 export function write(fs: Filesystem, ino: number, posBytes: number, what: number | Uint8Array): void {
   const bytes = typeof what === 'number' ? new Uint8Array(what).fill(0x77) : what;
   const lengthBytes = bytes.length;
-  if (fs.journalsData(ino)) {
+  if (fs.writesThroughEngine(ino, posBytes, lengthBytes)) {
     fs.writeJournaled(ino, posBytes, bytes, OP_WRITE, 0);
     return;
   }

@@ -164,7 +164,7 @@ function changeData(session: Session, ino: number, choose: Chooser): void {
 /** What the data path does for a write. */
 function write(session: Session, ino: number, posBytes: number, lengthBytes: number): void {
   const { fs } = session;
-  if (session.attempt(() => fs.journalsData(ino)) === true) {
+  if (session.attempt(() => fs.writesThroughEngine(ino, posBytes, lengthBytes)) === true) {
     session.attempt(() => fs.writeJournaled(ino, posBytes, new Uint8Array(lengthBytes).fill(0x55), OP_WRITE, 0));
     return;
   }
