@@ -33,6 +33,8 @@ interface HostileFormat {
   readonly readOnlyFeatures?: boolean;
   /** Attributes whose values are in inodes of their own; two share one. */
   readonly largeValues?: boolean;
+  /** Files and directories in their inodes, with and without the attribute behind i_block. */
+  readonly inlineData?: boolean;
   /** Names are found in any case below some directories. */
   readonly casefold?: boolean;
   /** Trees of two levels: several times as many structures, and as much work. */
@@ -69,6 +71,10 @@ const FORMATS = new Map<string, HostileFormat>([
   ['1k-large-dir', { blockSize: 1024, sizeMiB: 4, args: [...SMALL, '-O', 'large_dir'], deep: true }],
   ['1k-casefold', { blockSize: 1024, sizeMiB: 3, args: [...SMALL, '-O', 'casefold'], casefold: true }],
   ['1k-ea-inode', { blockSize: 1024, sizeMiB: 3, args: [...SMALL, '-O', 'ea_inode'], largeValues: true }],
+  [
+    '1k-inline-data',
+    { blockSize: 1024, sizeMiB: 3, args: [...SMALL, '-I', '256', '-O', 'inline_data'], inlineData: true },
+  ],
   ['1k-mmp', { blockSize: 1024, sizeMiB: 3, args: [...SMALL, '-O', 'mmp'] }],
   ['1k-encrypt-verity', { blockSize: 1024, sizeMiB: 4, args: SMALL, readOnlyFeatures: true }],
   ['4k', { blockSize: 4096, sizeMiB: 8, args: ['-N', '96', '-m', '0'] }],
@@ -175,7 +181,7 @@ const ACL = new Uint8Array([
 
 function populate(
   fs: Filesystem,
-  { blockSize, deep = false, casefold = false, largeValues = false }: HostileFormat,
+  { blockSize, deep = false, casefold = false, largeValues = false, inlineData = false }: HostileFormat,
 ): void {
   const create = (parent: number, name: string) => fs.create(parent, encode(name), 0o100644, CRED);
   const d = fs.mkdir(ROOT, encode('d'), 0o40755, CRED);
@@ -190,6 +196,12 @@ function populate(
   if (largeValues) {
     for (const ino of [plain, attributed]) fs.setxattr(ino, encode('user.large'), new Uint8Array(3000).fill(5), 0);
     fs.setxattr(attributed, encode('user.larger'), new Uint8Array(9000).fill(6), 0);
+  }
+  if (inlineData) {
+    write(fs, create(ROOT, 'in-i_block'), 0, 50);
+    write(fs, create(ROOT, 'in-attribute'), 0, 100);
+    const few = fs.mkdir(ROOT, encode('few'), 0o40755, CRED);
+    for (const name of ['one', 'two', 'three', 'four', 'five', 'six']) create(few, name);
   }
   fs.setxattr(create(d, 'listed'), encode('system.posix_acl_access'), ACL, 0);
   create(d, 'empty');

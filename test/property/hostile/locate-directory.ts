@@ -1,5 +1,6 @@
 /** The structures in one block of a directory: entries of a leaf, or the counts and entries of an index. */
 import type { WriteView } from '../../../src/codec/view.js';
+import { inlineSpans, PARENT_BYTES } from '../../../src/ext4/dir-inline.js';
 import { DIR_ENTRY } from '../../../src/ext4/format/dir-entry.js';
 import {
   DX_COUNTLIMIT,
@@ -9,7 +10,7 @@ import {
   DX_ROOT_INFO,
   DX_ROOT_INFO_OFFSET,
 } from '../../../src/ext4/format/htree.js';
-import { EXT4_INDEX_FL } from '../../../src/ext4/format/inode.js';
+import { EXT4_INDEX_FL, I_BLOCK_OFFSET } from '../../../src/ext4/format/inode.js';
 import type { Inode } from '../../../src/ext4/inode.js';
 import type { Seals } from './seals.js';
 import type { AddStructure } from './structures.js';
@@ -43,6 +44,26 @@ export function locateDirectoryBlock(inode: Inode, nr: number, view: WriteView, 
   add('directory index', `limit and count in ${where}`, first, DX_ENTRY.SIZE, ino, seal, DX_COUNTLIMIT);
   for (let i = 0; i < DX_COUNTLIMIT.count.get(view, first); i++) {
     add('directory index', `entry ${i} in ${where}`, first + i * DX_ENTRY.SIZE, DX_ENTRY.SIZE, ino, seal, DX_ENTRY);
+  }
+}
+
+/** The parent and the entries of a directory that lies in its inode, which is at byte `at` of the image. */
+export function locateInlineEntries(inode: Inode, at: number, view: WriteView, seals: Seals, add: AddStructure): void {
+  const { ino } = inode;
+  const seal = seals.inode(ino);
+  add('directory entry', `parent in inode ${ino}`, at + I_BLOCK_OFFSET, PARENT_BYTES, ino, seal);
+  for (const { from, end } of inlineSpans(inode)) {
+    const toImage = at - inode.base;
+    for (let entry = from + toImage; entry < end + toImage; entry += DIR_ENTRY.rec_len.get(view, entry))
+      add(
+        'directory entry',
+        `entry at byte ${entry - at} of inode ${ino}`,
+        entry,
+        DIR_ENTRY.SIZE,
+        ino,
+        seal,
+        DIR_ENTRY,
+      );
   }
 }
 

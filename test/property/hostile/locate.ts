@@ -17,7 +17,7 @@ import { readGeometry } from '../../../src/ext4/open.js';
 import { chainedOrphans } from '../../../src/ext4/orphan-list.js';
 import type { Volume } from '../../../src/ext4/volume.js';
 import { locateAttributes } from './locate-attributes.js';
-import { locateDirectoryBlock } from './locate-directory.js';
+import { locateDirectoryBlock, locateInlineEntries } from './locate-directory.js';
 import { locateLog } from './locate-log.js';
 import { type GroupPlaces, Seals } from './seals.js';
 import { type SoundImage, soundDevice } from './sound-image.js';
@@ -136,6 +136,10 @@ class Locator {
     this.inodes.push(ino);
     this.add(kind, `inode ${ino}`, at, inodeSize, ino, seal, INODE, inodeSize);
     this.blocks.push(...locateAttributes(inode, this.view, this.seals, this.add));
+    if (inode.hasInlineData) {
+      if (inode.isDirectory) locateInlineEntries(inode, at, this.view, this.seals, this.add);
+      return;
+    }
     if (!hasBlockMap(inode)) {
       if (inode.isSymlink) this.add('symlink', `target in inode ${ino}`, at + I_BLOCK_OFFSET, I_BLOCK_BYTES, ino, seal);
       return;
