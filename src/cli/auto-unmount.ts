@@ -1,10 +1,14 @@
 /** mount -o auto_unmount: a mount whose server died is taken away, instead of answering "not connected" to everybody. */
 import { spawn } from 'node:child_process';
 
-/** Waits for the end of its input, which is the end of the server, however it came. A clean end leaves nothing to do. */
+/**
+ * Waits for the end of its input, which is the end of the server, however it came. A clean end leaves nothing to do.
+ * Attributes may be in the kernel's cache; what the filesystem has free (stat -f) only a server knows. The question may
+ * come in time to be aborted with the connection, or after that: either way it fails.
+ */
 const WATCH = `
 cat >/dev/null
-LC_ALL=C stat "$1" 2>&1 | grep -q 'not connected' || exit 0
+stat -f "$1" >/dev/null 2>&1 && exit 0
 umount -l "$1" 2>/dev/null || fusermount3 -u -z "$1"
 `;
 
