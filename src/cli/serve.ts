@@ -120,6 +120,8 @@ export async function serve(
     if (verbose && options.ignored.length > 0)
       teller.tell(`options without an effect here: ${options.ignored.join(', ')}`);
     if (options.lockFile !== undefined) lock = takeLockFile(options.lockFile);
+    // Before there is anything to unmount: from its first moment on the mount is watched.
+    if (options.autoUnmount) unmountWhenDead(mountpoint);
     fuseFd = mount(source, mountpoint, file, fs, options);
   } catch (error) {
     lock?.release();
@@ -156,7 +158,6 @@ export async function serve(
         done(error === null ? MountExit.OK : MountExit.FAILURE);
       },
     });
-    if (options.autoUnmount) unmountWhenDead(mountpoint);
     endOnSignals(mountpoint, fs, teller);
     if (options.abort) fs.abort(new FsError('EIO', 'asked for by the mount option abort'));
     session.start();
