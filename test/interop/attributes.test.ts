@@ -10,9 +10,9 @@ import { lookup } from '../../src/ext4/namei.js';
 import { openVolume } from '../../src/ext4/open.js';
 import { blockAttributes, inodeAttributes } from '../../src/ext4/xattr.js';
 import type { Attribute } from '../../src/ext4/xattr-entries.js';
-import { fsckFile, makeImageFile, run } from '../support/mke2fs.js';
+import { mustBeClean } from '../support/clean.js';
+import { makeImageFile, run } from '../support/mke2fs.js';
 import {
-  EXT4D,
   Mount,
   requireOrSkip,
   whyNoFuse,
@@ -149,13 +149,6 @@ function places(image: string): string {
     lines.push(`f${i} [${inInode}] [${blockAttributes(inode).map(text)}] ${inode.sectors}`);
   }
   return lines.join('\n');
-}
-
-function mustBeClean(image: string): void {
-  const { code, output } = fsckFile(image);
-  assert.equal(code, 0, output);
-  const check = run(EXT4D, ['check', image]);
-  assert.equal(check.code, 0, check.output);
 }
 
 describe('extended attributes', function () {

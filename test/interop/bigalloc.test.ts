@@ -17,10 +17,10 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { mustBeClean } from '../support/clean.js';
 import { makeKernelDirty, noKernelDirty } from '../support/kernel-dirty.js';
-import { fsckFile, makeImageFile, run } from '../support/mke2fs.js';
+import { makeImageFile, run } from '../support/mke2fs.js';
 import {
-  EXT4D,
   requireOrSkip,
   whyNoFuse,
   whyNoKernelExt4,
@@ -136,13 +136,6 @@ class Changes {
   }
 }
 
-function assertClean(image: string): void {
-  const { code, output } = fsckFile(image);
-  assert.equal(code, 0, output);
-  const check = run(EXT4D, ['check', image]);
-  assert.equal(check.code, 0, check.output);
-}
-
 describe('clusters (bigalloc)', function () {
   this.timeout(180_000);
   before(function () {
@@ -163,9 +156,9 @@ describe('clusters (bigalloc)', function () {
         await withKernelMount(image, mountpoint, '', turn);
         for (let round = 0; round < 3; round++) {
           await withMount(image, mountpoint, '', turn);
-          assertClean(image);
+          mustBeClean(image);
           await withKernelMount(image, mountpoint, '', turn);
-          assertClean(image);
+          mustBeClean(image);
         }
       }));
   });
@@ -181,7 +174,7 @@ describe('clusters (bigalloc)', function () {
           changes.run(mountpoint, 200);
         });
         // e2fsck counts them, too.
-        assertClean(image);
+        mustBeClean(image);
       }
     }));
 
@@ -215,7 +208,7 @@ describe('clusters (bigalloc)', function () {
           assert.ok(second > first + 4, `${second - first} files fitted where ${first / 2} were`);
           for (let i = 0; i <= second; i++) rmSync(join(mountpoint, `fill ${i}`), { force: true });
         });
-        assertClean(image);
+        mustBeClean(image);
         let ours = {};
         let theirs = {};
         await withMount(image, mountpoint, '', () => {
@@ -225,7 +218,7 @@ describe('clusters (bigalloc)', function () {
           assert.equal(statSync(join(mountpoint, 'small')).blocks * 512, Number(args[args.length - 1]));
           ours = space();
         });
-        assertClean(image);
+        mustBeClean(image);
         await withKernelMount(image, mountpoint, '', () => {
           theirs = space();
         });
@@ -246,7 +239,7 @@ describe('clusters (bigalloc)', function () {
           assert.deepEqual(treeDifferences(want, describeTree(mountpoint)), []);
           new Changes(4).run(mountpoint, 100);
         });
-        assertClean(image);
+        mustBeClean(image);
       }));
   }
 });
