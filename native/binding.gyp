@@ -10,9 +10,12 @@
         "src/company.cc",
         "src/crc32c.cc",
         "src/data_path.cc",
-        "src/files.cc", "src/flush_guard.cc",
+        "src/fast_path.cc",
+        "src/files.cc",
+        "src/flush_guard.cc",
         "src/io.cc",
         "src/jobs.cc",
+        "src/mapping_cache.cc",
         "src/mount.cc",
         "src/system.cc"
       ],

@@ -45,7 +45,10 @@ export interface Native {
   pollStart(fd: number, readable: () => number): number;
   pollPause(fd: number, paused: boolean): number;
   pollStop(fd: number): void;
-  /** Length of the request read into `slot`, 0 when none is there, -ENODEV once unmounted. */
+  /**
+   * Length of the request read into `slot`, 0 when none is there, -ENODEV once unmounted; -EINTR when those that were there
+   * have been answered and others may wait.
+   */
   fuseRead(fd: number, slot: Uint8Array): number;
   fuseWrite(fd: number, reply: Uint8Array, offset: number, length: number): number;
   fuseWritev(
@@ -73,6 +76,16 @@ export interface Native {
     segments: Float64Array,
     count: number,
   ): JobId;
+  /** Requests of this connection for what {@link mappingLearn} told are answered inside {@link fuseRead}. */
+  fastPathStart(fuseFd: number, deviceFd: number): void;
+  /** Returns when what was under way has been answered. */
+  fastPathStop(fuseFd: number): void;
+  /** [ino, size, may be read until this second or 0, by write-back, by callers, file offset, length, device offset] */
+  mappingLearn(fuseFd: number, mapping: Float64Array): void;
+  /** Returns when nobody uses a mapping of the file (0: of any file) any more. */
+  mappingForget(fuseFd: number, ino: number): void;
+  /** Writes that have reached the device in this way so far. */
+  fastWrites(fuseFd: number): number;
   /** A notification to the kernel: it may wait for requests that this process has yet to answer. */
   notify(fuseFd: number, message: Uint8Array, offset: number, length: number): JobId;
 

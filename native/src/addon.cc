@@ -44,6 +44,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   RegisterChannel(env, exports);
   RegisterCrc32c(env, exports);
   RegisterDataPath(env, exports);
+  RegisterFastPath(env, exports);
   RegisterFiles(env, exports);
   RegisterJobs(env, exports);
   RegisterMount(env, exports);

@@ -33,6 +33,28 @@ inline void Relax() {
 #endif
 }
 
+// execve holds the process's exec_update_lock while it unmaps and closes what does not outlive it, and /proc/TID/stat waits
+// for that lock. Looking at a caller who sends FLUSH, or what goes with it, from there would be a deadlock: only requests
+// that execve does not send then are good for it.
+bool MayBeLookedAt(uint32_t opcode) {
+  switch (opcode) {
+    case FUSE_LOOKUP:
+    case FUSE_OPEN:
+    case FUSE_READ:
+    case FUSE_WRITE:
+    case FUSE_CREATE:
+    case FUSE_MKNOD:
+    case FUSE_MKDIR:
+    case FUSE_UNLINK:
+    case FUSE_RMDIR:
+    case FUSE_RENAME:
+    case FUSE_RENAME2:
+    case FUSE_FSYNC:
+    case FUSE_READDIRPLUS: return true;
+    default: return false;
+  }
+}
+
 // Field 39 of /proc/TID/stat, counted from behind the name, which may hold anything. -1: unknown.
 int LastProcessorOf(uint32_t tid) {
   char text[1024];
@@ -59,7 +81,7 @@ bool Company::Useful() {
   return use_ == Use::kYes && crowd_ < kCrowd;
 }
 
-void Company::Meet(int fd, uint32_t caller_tid) {
+void Company::Meet(int fd, const fuse_in_header& request) {
   met_++;
   if (met_ % kRequestsPerLook == 0) {
     // Another one waits already: they are not asked one after the other.
@@ -69,7 +91,7 @@ void Company::Meet(int fd, uint32_t caller_tid) {
   }
   if (!Useful()) return;
   Until(MonotonicMicroseconds() + kLastsMicroseconds);
-  if (caller_tid != 0 && met_ % kRequestsPerMeeting == 0) MoveTo(caller_tid);
+  if (request.pid != 0 && met_ % kRequestsPerMeeting == 0 && MayBeLookedAt(request.opcode)) MoveTo(request.pid);
 }
 
 void Company::Until(int64_t microseconds) {

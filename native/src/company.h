@@ -7,6 +7,7 @@
 // server moves to its caller's processor; from there the scheduler has no reason to part them.
 #pragma once
 
+#include <linux/fuse.h>
 #include <sched.h>
 
 #include <atomic>
@@ -28,9 +29,9 @@ class Company {
   // Whether requests are coming in quick succession.
   void Expect(bool more) { expected_ = more; }
   bool Expected() const { return expected_; }
-  // A request of this thread of the caller's has been read from `fd`: keeps company until the next, and now and then
-  // makes sure that it will be met where it waits.
-  void Meet(int fd, uint32_t caller_tid);
+  // This request has been read from `fd`: keeps company until the next, and now and then makes sure that its caller will
+  // be met where it waits.
+  void Meet(int fd, const fuse_in_header& request);
 
  private:
   static const uint32_t kRequestsPerMeeting = 32;

@@ -11,6 +11,7 @@ void RegisterBackground(Napi::Env env, Napi::Object exports);
 void RegisterChannel(Napi::Env env, Napi::Object exports);
 void RegisterCrc32c(Napi::Env env, Napi::Object exports);
 void RegisterDataPath(Napi::Env env, Napi::Object exports);
+void RegisterFastPath(Napi::Env env, Napi::Object exports);
 void RegisterFiles(Napi::Env env, Napi::Object exports);
 void RegisterJobs(Napi::Env env, Napi::Object exports);
 void RegisterMount(Napi::Env env, Napi::Object exports);

@@ -4,9 +4,13 @@
 #include <napi.h>
 #include <uv.h>
 
+#include <memory>
+#include <unordered_map>
+
 #include "background.h"
 #include "channel.h"
 #include "company.h"
+#include "fast_path.h"
 
 namespace ext4d {
 
@@ -16,6 +20,13 @@ struct State {
   Background background;
   Pollers pollers;
   Company company;
+  // By the connection they serve.
+  std::unordered_map<int, std::unique_ptr<FastPath>> fast_paths;
+
+  FastPath* FastPathOf(int fuse_fd) {
+    auto it = fast_paths.find(fuse_fd);
+    return it == fast_paths.end() ? nullptr : it->second.get();
+  }
 };
 
 inline State* StateOf(Napi::Env env) {

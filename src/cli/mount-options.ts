@@ -188,6 +188,9 @@ const VALUED: Record<string, Apply> = {
     const kib = integer('max_dir_size_kb', value, 0, Number.MAX_SAFE_INTEGER / 1024);
     options.policy.maxDirectoryBytes = kib === 0 ? Number.POSITIVE_INFINITY : kib * 1024;
   },
+  debug_want_extra_isize: (options, value) => {
+    options.policy.wantExtraIsize = integer('debug_want_extra_isize', value, 4, 0xffff);
+  },
   uid: (options, value) => {
     options.uids = { all: integer('uid', value, 0, MAX_ID) };
   },

@@ -26,7 +26,7 @@ export const IGNORED: ReadonlySet<string> = new Set([
   ...'journal_ioprio min_batch_time max_batch_time auto_da_alloc noauto_da_alloc init_itable noinit_itable'.split(' '),
   ...'block_validity noblock_validity dioread_lock dioread_nolock nodioread_nolock stripe'.split(' '),
   ...'inode_readahead_blks prefetch_block_bitmaps no_prefetch_block_bitmaps mb_optimize_scan'.split(' '),
-  ...'debug warn_on_error nowarn_on_error debug_want_extra_isize'.split(' '),
+  ...'debug warn_on_error nowarn_on_error'.split(' '),
   ...'fc_debug_force fc_debug_max_replay'.split(' '),
   ...'buffered_iomap nobuffered_iomap'.split(' '),
   ...'oldalloc orlov bh nobh check nocheck reservation noreservation mblk_io_submit nomblk_io_submit'.split(' '),

@@ -78,6 +78,7 @@ export const OPTION_TEXTS: readonly MountOptionText[] = [
     text: 'freed blocks become holes of the image, or are discarded by the device, once that is durable',
   },
   { words: 'dirsync', text: 'a change of a name is durable when it is answered' },
+  { words: 'debug_want_extra_isize=N', text: 'room for fields behind the first 128 bytes of inodes, old ones too' },
   { words: 'max_dir_size_kb=N', text: 'a directory does not grow beyond that (0: no limit)' },
   { words: 'nouid32', text: 'owners have 16 bits' },
   { words: 'minixdf, bsddf', text: 'df counts metadata as used space, or not (bsddf)' },

@@ -9,6 +9,7 @@ import { readDirectory } from './dir.js';
 import { foldsCase } from './dir-name.js';
 import { isEncrypted } from './encrypted-names.js';
 import { evictAll } from './evict.js';
+import { growInodes } from './extra-isize.js';
 import { fallocate, seekDataHole } from './fallocate.js';
 import { INCOMPAT } from './features.js';
 import { readData } from './file-data.js';
@@ -17,21 +18,24 @@ import { EXT4_ERRORS_CONTINUE, EXT4_ERRORS_PANIC, EXT4_ERRORS_RO, SUPERBLOCK } f
 import { fitsInline, readInline } from './inline-data.js';
 import { type Ino, Inode } from './inode.js';
 import * as inodeFlags from './inode-flags.js';
+import { type InodeStat, statInode } from './inode-stat.js';
 import * as iomap from './iomap.js';
 import { writeJournaled } from './journaled-data.js';
 import type { MountPolicy } from './mount-policy.js';
 import * as namei from './namei.js';
 import { closeVolume, type OpenReport, openVolume } from './open.js';
-import { type AtimePolicy, type AttributeChanges, setattr, touchAtime } from './setattr.js';
+import { type AtimePolicy, type AttributeChanges, atimeSettledUntil, setattr, touchAtime } from './setattr.js';
 import { type FilesystemStat, statFilesystem } from './statfs.js';
 import { recordError } from './superblock-io.js';
 import { readlink } from './symlink.js';
 import { trimFree } from './trim.js';
 import { truncateTo } from './truncate.js';
 import { readVerified } from './verity.js';
-import type { Environment, Timestamp, Volume } from './volume.js';
+import type { Environment, Volume } from './volume.js';
 import { getLabel, setLabel } from './volume-label.js';
 import * as xattr from './xattr.js';
+
+export type { InodeStat };
 
 export type ErrorsPolicy = 'continue' | 'remount-ro' | 'panic';
 
@@ -57,26 +61,6 @@ export interface FilesystemOptions {
    * end a program that only opens it.
    */
   readonly panic?: () => void;
-}
-
-/** What stat shows. */
-export interface InodeStat {
-  ino: Ino;
-  mode: number;
-  nlink: number;
-  uid: number;
-  gid: number;
-  size: number;
-  /** Space used, in 512-byte units. */
-  blocks512: number;
-  /** Linux 32-bit device number (new_encode_dev); 0 but for device nodes. */
-  rdev: number;
-  atime: Timestamp;
-  mtime: Timestamp;
-  ctime: Timestamp;
-  crtime: Timestamp | null;
-  generation: number;
-  flags: number;
 }
 
 export interface SetattrChanges extends AttributeChanges {
@@ -204,25 +188,7 @@ export class Filesystem {
   // Inodes
 
   stat(ino: Ino): InodeStat {
-    const inode = Inode.get(this.volume, ino);
-    return {
-      ino,
-      mode: inode.mode,
-      nlink: inode.linksCount,
-      uid: inode.uid,
-      gid: inode.gid,
-      // Of an encrypted link it is that of what is shown.
-      size: inode.isSymlink && isEncrypted(inode) ? readlink(this.volume, ino).length : inode.sizeBytes,
-      // A file in its inode is shown to use space (ext4_file_getattr).
-      blocks512: inode.sectors + (inode.hasInlineData && inode.isRegular ? Math.ceil(inode.sizeBytes / 512) : 0),
-      rdev: namei.encodedRdev(inode),
-      atime: inode.atime,
-      mtime: inode.mtime,
-      ctime: inode.ctime,
-      crtime: inode.crtime,
-      generation: inode.generation,
-      flags: inode.flags,
-    };
+    return statInode(Inode.get(this.volume, ino));
   }
   setattr(ino: Ino, changes: SetattrChanges): void {
     const vol = this.writable();
@@ -231,6 +197,10 @@ export class Filesystem {
   }
   touchAtime(ino: Ino): void {
     if (!this.volume.readOnly) touchAtime(this.volume, ino, this.options.atime ?? 'relatime');
+  }
+  /** The second up to which reads need not be told of: {@link touchAtime} would do nothing. */
+  atimeSettledUntil(ino: Ino): number {
+    return atimeSettledUntil(this.volume, ino, this.options.atime ?? 'relatime');
   }
   isUnlinked(ino: Ino): boolean {
     return Inode.get(this.volume, ino).linksCount === 0;
@@ -269,6 +239,17 @@ export class Filesystem {
     mapping: iomap.IomapMapping,
   ): void {
     iomap.end(this.volume, ino, posBytes, countBytes, writtenBytes, opflags, mapping);
+  }
+  /**
+   * For whoever keeps mappings: `tell` is called before anything of an inode changes, and with null when nothing may be
+   * written any more. When it returns nobody reads or writes through what it kept.
+   */
+  beforeDataMoves(tell: (ino: Ino | null) => void): void {
+    this.volume.beforeDataMoves = tell;
+  }
+  /** Data is written without {@link iomapIoend}, so often: an fsync must flush it. */
+  countWritesBeside(count: () => number): void {
+    this.volume.journal.countWritesBeside(count);
   }
   /** The data is on the device. Returns the file's size. */
   iomapIoend(
@@ -404,8 +385,9 @@ export class Filesystem {
   dataFinished(token: number): void {
     this.volume.journal.dataFinished(token);
   }
-  /** Call between operations: memory above the limits is given back. */
+  /** Call between operations: memory above the limits is given back, and inodes that should be larger become so. */
   endOfOperation(): void {
+    growInodes(this.volume);
     this.volume.cache.trim();
   }
 
@@ -416,7 +398,7 @@ export class Filesystem {
     try {
       recordError(this.volume, error);
       if (this.errors !== 'continue' && !this.volume.readOnly) {
-        this.volume.readOnly = true;
+        this.volume.turnReadOnly();
         this.volume.journal.startCommit();
         this.log('errors=remount-ro: the filesystem is now read-only');
       }

@@ -12,7 +12,7 @@ import { type Environment, type Geometry, Volume } from './volume.js';
 export function frozenVolume(device: BlockDevice, geometry: Geometry, cacheBytes?: number): Volume {
   const volume = directVolume(device, geometry, realEnvironment, { cacheBytes });
   volume.journal.disable();
-  volume.readOnly = true;
+  volume.turnReadOnly();
   return volume;
 }
 

@@ -3,7 +3,6 @@ import { CorruptionError, FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { testBit } from './bitmap.js';
 import { initBlockMap } from './block-map.js';
-import { RO_COMPAT } from './features.js';
 import { EXT4_BG_INODE_ZEROED } from './format/group-desc.js';
 import {
   EXT4_FL_INHERITED,
@@ -11,6 +10,7 @@ import {
   EXT4_NODUMP_FL,
   EXT4_PROJINHERIT_FL,
   EXT4_TOPDIR_FL,
+  GOOD_OLD_INODE_SIZE,
   INODE,
   S_IFDIR,
   S_IFMT,
@@ -162,11 +162,7 @@ function fillIn(
   inode.setGid(inheritsGroup ? parent.gid : cred.gid);
   inode.setLinksCount(1);
   inode.set('i_generation', vol.env.random32());
-  if (vol.geometry.inodeSize > 128 && (vol.geometry.roCompat & RO_COMPAT.extra_isize) !== 0) {
-    inode.set('i_extra_isize', vol.geometry.wantExtraIsize);
-  } else if (vol.geometry.inodeSize > 128) {
-    inode.set('i_extra_isize', 32);
-  }
+  if (vol.geometry.inodeSize > GOOD_OLD_INODE_SIZE) inode.set('i_extra_isize', vol.policy.wantExtraIsize);
   inode.setFlags(inheritedFlags(parent.flags, type));
   if (parent.hasFlag(EXT4_PROJINHERIT_FL) && inode.fits(INODE.i_projid)) inode.set('i_projid', parent.projectId);
   const now = vol.env.now();

@@ -334,6 +334,7 @@ export class Inode {
     if (writable.slots === null) writable.slots = new Uint8Array(this.vol.geometry.inodesPerBlock);
     writable.slots[(this.base / this.vol.geometry.inodeSize) | 0] |= SLOT_VERIFIED | SLOT_CHANGED;
     this.vol.noteChanged(this.ino, handle.transaction.tid);
+    if (this.extraIsize < this.vol.policy.wantExtraIsize) this.vol.narrowInodes.add(this.ino);
     return new WritableInode(this.vol, this.ino, writable, this.base, handle);
   }
 

@@ -1,4 +1,6 @@
 /** What a mount may want otherwise than the image says (ext4's mount options that change what is stored). */
+import { FsError } from '../errors.js';
+import { GOOD_OLD_INODE_SIZE } from './format/inode.js';
 import {
   EXT4_DEFM_BSDGROUPS,
   EXT4_DEFM_DISCARD,
@@ -24,13 +26,15 @@ export interface MountPolicy {
   readonly ids16: boolean;
   /** max_dir_size_kb: a directory does not grow beyond this. */
   readonly maxDirectoryBytes: number;
+  /** debug_want_extra_isize: bytes behind the first 128 of an inode that fields have, attributes not; a multiple of 4. */
+  readonly wantExtraIsize: number;
   /** usrquota, grpquota, prjquota: the limits in the quota files hold. What is used is counted in any case. */
   readonly userLimits: boolean;
   readonly groupLimits: boolean;
   readonly projectLimits: boolean;
 }
 
-/** The policy of a mount: what it asks for, or what the superblock says. */
+/** The policy of a mount: what it asks for, or what the superblock says. Throws FsError EINVAL for what the image has no room for. */
 export function policyOf(geometry: Geometry, asked: Partial<MountPolicy> = {}): MountPolicy {
   const { defaultMountOpts, defaultResuid, defaultResgid } = geometry;
   return {
@@ -44,8 +48,17 @@ export function policyOf(geometry: Geometry, asked: Partial<MountPolicy> = {}): 
     resgid: asked.resgid ?? defaultResgid,
     ids16: asked.ids16 ?? (defaultMountOpts & EXT4_DEFM_UID16) !== 0,
     maxDirectoryBytes: asked.maxDirectoryBytes ?? Number.POSITIVE_INFINITY,
+    wantExtraIsize: extraIsizeOf(geometry, asked.wantExtraIsize),
     userLimits: asked.userLimits ?? false,
     groupLimits: asked.groupLimits ?? false,
     projectLimits: asked.projectLimits ?? false,
   };
+}
+
+function extraIsizeOf(geometry: Geometry, asked: number | undefined): number {
+  if (asked === undefined) return geometry.wantExtraIsize;
+  const room = geometry.inodeSize - GOOD_OLD_INODE_SIZE;
+  if (asked < 4 || asked % 4 !== 0 || asked > room)
+    throw new FsError('EINVAL', `debug_want_extra_isize=${asked}: a multiple of 4 up to ${room} is expected`);
+  return asked;
 }

@@ -209,7 +209,7 @@ function buildVolume(
     beforeFirstCommit: () => markInUse(opened(), store),
     committed: (tid) => opened().forgetChangesUpTo(tid),
     aborted(error) {
-      opened().readOnly = true;
+      opened().turnReadOnly();
       options.onAbort?.(error);
     },
   };
@@ -243,7 +243,7 @@ function openQuotas(volume: Volume, report: OpenReport): void {
   } catch (error) {
     if (!(error instanceof CorruptionError)) throw error;
     report.readOnlyReasons.push(`${error.message}: run e2fsck`);
-    volume.readOnly = true;
+    volume.turnReadOnly();
     volume.journal.disable();
   }
 }

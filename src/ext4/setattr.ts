@@ -77,6 +77,16 @@ export function touchAtime(vol: Volume, ino: Ino, policy: AtimePolicy): void {
   vol.journal.run(1, (handle) => inode.edit(handle).setAtime(now));
 }
 
+/** The second up to which {@link touchAtime} has nothing to do unless the inode changes; 0 if it always has. */
+export function atimeSettledUntil(vol: Volume, ino: Ino, policy: AtimePolicy): number {
+  if (vol.readOnly || policy === 'noatime') return Number.POSITIVE_INFINITY;
+  const inode = Inode.get(vol, ino);
+  if (inode.hasFlag(EXT4_NOATIME_FL)) return Number.POSITIVE_INFINITY;
+  const { atime } = inode;
+  const stale = policy === 'strictatime' || later(inode.mtime, atime) || later(inode.ctime, atime);
+  return stale ? 0 : Math.max(0, atime.seconds + DAY_SECONDS);
+}
+
 const S_IXGRP = 0o010;
 
 /** The mode of a file whose content or owner changes, without what it was trusted with (setattr_should_drop_suidgid). */

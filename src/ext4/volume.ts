@@ -12,6 +12,7 @@ import type { Journal } from '../jbd2/journal.js';
 import { type Tid, tidGeq } from '../jbd2/tid.js';
 import { COMPAT, INCOMPAT, RO_COMPAT } from './features.js';
 import { EXT2_MIN_DESC_SIZE } from './format/group-desc.js';
+import { GOOD_OLD_INODE_SIZE } from './format/inode.js';
 import {
   EXT2_FLAGS_UNSIGNED_HASH,
   EXT4_ENC_STRICT_MODE_FL,
@@ -44,6 +45,8 @@ export interface Environment {
 
 /** EXT2_MAX_CLUSTER_LOG_SIZE: clusters of 512 MiB, as a power of two times 1 KiB. */
 const MAX_LOG_CLUSTER_SIZE = 19;
+/** The fields that kernels have had as long as inodes are larger than 128 bytes. */
+const LEAST_EXTRA_ISIZE = 32;
 
 /** Checked facts from the superblock that stay fixed while the filesystem is open. */
 export class Geometry {
@@ -79,7 +82,9 @@ export class Geometry {
   readonly hashSeed: Uint8Array;
   readonly hashVersion: number;
   readonly hashUnsigned: boolean;
+  /** What i_extra_isize of new inodes is, and of old ones should become; at least s_min_extra_isize of it. Multiples of 4. */
   readonly wantExtraIsize: number;
+  readonly minExtraIsize: number;
   /** casefold: names that are not valid UTF-8 are refused in folding directories. */
   readonly strictEncoding: boolean;
   /** s_encoding of folded names. */
@@ -200,7 +205,9 @@ export class Geometry {
     this.hashSeed = SUPERBLOCK.s_hash_seed.of(bytes, 0).slice();
     this.hashVersion = get(SUPERBLOCK.s_def_hash_version);
     this.hashUnsigned = (get(SUPERBLOCK.s_flags) & EXT2_FLAGS_UNSIGNED_HASH) !== 0;
-    this.wantExtraIsize = Math.min(Math.max(get(SUPERBLOCK.s_want_extra_isize), 32), Math.max(0, this.inodeSize - 128));
+    const extraIsizes = this.extraIsizes(get(SUPERBLOCK.s_want_extra_isize), get(SUPERBLOCK.s_min_extra_isize));
+    this.wantExtraIsize = extraIsizes.want;
+    this.minExtraIsize = extraIsizes.min;
     this.encoding = get(SUPERBLOCK.s_encoding);
     this.strictEncoding = (get(SUPERBLOCK.s_encoding_flags) & EXT4_ENC_STRICT_MODE_FL) !== 0;
     this.orphanFileInum = (this.compat & COMPAT.orphan_file) !== 0 ? get(SUPERBLOCK.s_orphan_file_inum) : 0;
@@ -251,6 +258,15 @@ export class Geometry {
   /** The first block of the cluster that this bit stands for. */
   blockOfBit(group: number, bit: number): number {
     return this.groupFirstBlock(group) + bit * this.clusterRatio;
+  }
+
+  /** ext4_inode_info_init: what the superblock asks for, if inodes are large enough for it. */
+  private extraIsizes(wanted: number, least: number): { want: number; min: number } {
+    const room = this.inodeSize - GOOD_OLD_INODE_SIZE;
+    if (room <= 0) return { want: 0, min: 0 };
+    if ((this.roCompat & RO_COMPAT.extra_isize) === 0) return { want: LEAST_EXTRA_ISIZE, min: 0 };
+    const want = Math.max(LEAST_EXTRA_ISIZE, wanted & ~3, least & ~3);
+    return want > room ? { want: LEAST_EXTRA_ISIZE, min: 0 } : { want, min: least & ~3 };
   }
 
   /** Clusters that it takes to hold so many blocks. */
@@ -334,7 +350,7 @@ export class Volume {
   readonly journal: Journal;
   readonly env: Environment;
   /** errors=remount-ro or an aborted journal end all writing. */
-  readOnly: boolean;
+  private cannotWrite: boolean;
   readonly policy: MountPolicy;
   /** Tells other machines that this one uses the filesystem; null where nobody asks. */
   readonly multiMount: MultiMountProtection | null;
@@ -342,6 +358,8 @@ export class Volume {
   readonly log: BlockRuns;
   /** Where the quota feature counts; null without it, and where nothing is written. */
   quotas: Quotas | null = null;
+  /** Inodes that were changed and whose i_extra_isize is smaller than it should be; see extra-isize.ts. */
+  readonly narrowInodes = new Set<number>();
   /** The last transaction that changed an inode: what an fsync of it waits for (i_sync_tid). */
   private readonly changedIn = new Map<number, Tid>();
   private readonly onError: (error: CorruptionError) => void;
@@ -364,7 +382,7 @@ export class Volume {
     this.cache = parts.cache;
     this.journal = parts.journal;
     this.env = parts.env;
-    this.readOnly = parts.readOnly;
+    this.cannotWrite = parts.readOnly;
     this.policy = parts.policy ?? policyOf(parts.geometry);
     this.multiMount = parts.multiMount ?? null;
     this.log = parts.log ?? new BlockRuns([]);
@@ -383,8 +401,22 @@ export class Volume {
     return this.cache.read(nr, kind, owner);
   }
 
+  get readOnly(): boolean {
+    return this.cannotWrite;
+  }
+
+  /** Nothing is written any more. */
+  turnReadOnly(): void {
+    this.cannotWrite = true;
+    this.beforeDataMoves(null);
+  }
+
+  /** Called before an inode, or a mapping of its blocks, changes; null: of any. */
+  beforeDataMoves: (ino: number | null) => void = () => {};
+
   noteChanged(ino: number, tid: Tid): void {
     this.changedIn.set(ino, tid);
+    this.beforeDataMoves(ino);
   }
 
   /** The transaction an fsync of this inode has to wait for; undefined if nothing of it is uncommitted. */

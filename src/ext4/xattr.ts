@@ -84,6 +84,11 @@ function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }
 
+/** The second part of inline data, which stays in the inode. */
+export function isInlineData(attribute: Attribute): boolean {
+  return sameName(attribute, INLINE_DATA);
+}
+
 /** Where attributes are in the inode itself, or null where it has no room for any. */
 function inodeArea(inode: Inode): Area | null {
   const from = inode.extraEnd + XATTR_IBODY_HEADER_BYTES;
@@ -103,7 +108,8 @@ function writeInodeAttributes(_handle: Handle, inode: WritableInode, attributes:
   setInodeAttributes(inode, attributes);
 }
 
-function setInodeAttributes(inode: WritableInode, attributes: readonly Attribute[]): void {
+/** Makes these, which fit, the attributes in the inode. */
+export function setInodeAttributes(inode: WritableInode, attributes: readonly Attribute[]): void {
   const area = inodeArea(inode);
   if (area === null) return;
   // Values that overlapped when they were read take more when each has its own place.
@@ -203,7 +209,7 @@ export function removeXattr(vol: Volume, ino: Ino, name: Uint8Array): void {
 }
 
 /** What a change may touch; with values elsewhere, those whose references change with it as well. */
-function changeCredits(vol: Volume, ino: Ino, valueLength: number): number {
+export function changeCredits(vol: Volume, ino: Ino, valueLength: number): number {
   if (!hasEaInodes(vol)) return XATTR_CREDITS;
   const listed = readBlockAttributes(Inode.get(vol, ino)).filter(({ external }) => external !== null).length;
   const credits = XATTR_CREDITS + storeCredits(vol, valueLength) + listed;

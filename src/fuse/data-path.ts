@@ -8,6 +8,7 @@
 import type { BlockDevice } from '../block/device.js';
 import { FileDevice } from '../block/file-device.js';
 import { FsError } from '../errors.js';
+import { EXT4_IMMUTABLE_FL } from '../ext4/format/inode.js';
 import type { Ino } from '../ext4/inode.js';
 import {
   IOEND_UPDATE_TIMES,
@@ -20,6 +21,8 @@ import {
 import { errorOf, type Native, whenJobDone } from '../native.js';
 import { FUSE_WRITE_CACHE, FUSE_WRITE_KILL_SUIDGID, O_DIRECT, O_DSYNC, READ_IN, WRITE_IN } from './abi.js';
 import type { Context } from './context.js';
+import type { Engine } from './engine.js';
+import { FastPath } from './fast-path.js';
 import { InFlight } from './in-flight.js';
 import { MAX_WRITE } from './init.js';
 import { Opcode } from './opcodes.js';
@@ -60,8 +63,9 @@ export class DataPath {
   private readonly segments = new Float64Array(2 * MAX_SEGMENTS);
   private readonly zeroes: Uint8Array;
   readonly flights = new InFlight();
+  private readonly fast: FastPath | null;
 
-  constructor(native: Native, fuseFd: number, device: BlockDevice, blockSize: number) {
+  constructor(native: Native, fuseFd: number, device: BlockDevice, blockSize: number, fs: Engine) {
     this.native = native;
     this.fuseFd = fuseFd;
     this.device = device;
@@ -69,6 +73,12 @@ export class DataPath {
     this.base = device instanceof FileDevice ? device.baseOffset : 0;
     this.blockSize = blockSize;
     this.zeroes = new Uint8Array(blockSize);
+    this.fast = this.deviceFd < 0 ? null : new FastPath(native, fuseFd, this.deviceFd, this.base, fs);
+  }
+
+  /** From now on every request comes this way. */
+  stopFastPath(): void {
+    this.fast?.stop();
   }
 
   /** Data of the inode is being written: its blocks must stay what they are. */
@@ -102,7 +112,8 @@ export class DataPath {
       reply.data(request, into);
       return;
     }
-    const count = this.mapForReading(context, ino, offset, end);
+    const learns = end - offset <= SYNC_READ_BYTES && this.fast?.again(ino);
+    const count = this.mapForReading(context, ino, offset, end, learns ? fs.atimeSettledUntil(ino) : 0);
     if (this.deviceFd < 0) {
       this.readThroughThisThread(count);
       reply.data(request, this.readBuffer.subarray(0, end - offset));
@@ -121,8 +132,8 @@ export class DataPath {
     }
   }
 
-  /** Fills `segments` for [offset, end); how many there are. */
-  private mapForReading(context: Context, ino: Ino, offset: number, end: number): number {
+  /** Fills `segments` for [offset, end); how many there are. Native code learns them to read them until `learnUntil`. */
+  private mapForReading(context: Context, ino: Ino, offset: number, end: number, learnUntil: number): number {
     const { segments } = this;
     let count = 0;
     for (let pos = offset; pos < end; ) {
@@ -130,6 +141,7 @@ export class DataPath {
       const length = Math.min(end, mapping.offsetBytes + mapping.lengthBytes) - pos;
       if (!(length > 0) || count >= MAX_SEGMENTS)
         throw new Error('a mapping does not cover the range it was asked for');
+      if (learnUntil > 0) this.fast?.learnToRead(ino, context.fs.stat(ino).size, learnUntil, mapping);
       const inMapping = pos - mapping.offsetBytes;
       segments[2 * count] = mapping.type === TYPE_MAPPED ? this.base + mapping.addrBytes + inMapping : -1;
       segments[2 * count + 1] = length;
@@ -196,6 +208,8 @@ export class DataPath {
     const plan = this.mapForWriting(context, ino, offset, end, opFlags(request));
     if (plan.failure !== null && context.retryWithMoreSpace(request, plan.failure)) return;
     if (edges) this.zeroEdges(plan, offset);
+    if (asked <= SYNC_WRITE_BYTES && end <= size && this.ioendFlags(context) === 0 && this.fast?.again(ino))
+      this.learnToWrite(fs, plan, size);
     const large = this.deviceFd >= 0 && plan.bytes > SYNC_WRITE_BYTES && !alone;
     if (!large) {
       this.finish(context, request, plan, this.writeNow(request, plan));
@@ -218,6 +232,12 @@ export class DataPath {
       context.done(request);
       this.flights.ended(ino);
     });
+  }
+
+  private learnToWrite(fs: Engine, { ino, pieces }: WritePlan, size: number): void {
+    if (fs.readOnly) return;
+    const byCallers = (fs.stat(ino).flags & EXT4_IMMUTABLE_FL) === 0;
+    for (const { mapping } of pieces) this.fast?.learnToWrite(ino, size, byCallers, mapping);
   }
 
   /** Where the bytes go. Space that runs out in the middle leaves a shorter plan with the reason. */

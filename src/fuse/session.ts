@@ -106,7 +106,7 @@ export class Session implements Context {
       secondsOnly: options.secondsOnly ?? false,
     };
     this.reply = new ReplyWriter(this.native, options.fuseFd, MAX_WRITE);
-    this.data = new DataPath(this.native, options.fuseFd, options.device, options.blockSize);
+    this.data = new DataPath(this.native, options.fuseFd, options.device, options.blockSize, options.fs);
     this.errors = new ErrorTranslator(options.fs, this.log);
   }
 
@@ -148,6 +148,12 @@ export class Session implements Context {
         break;
       }
       const length = this.native.fuseRead(this.fuseFd, request.bytes);
+      if (length === -Errno.EINTR) {
+        served++;
+        this.slots.push(request);
+        if (performance.now() - began > TURN_MS) break;
+        continue;
+      }
       if (length <= 0) {
         this.slots.push(request);
         if (length < 0) this.connectionEnded(-length);
@@ -367,6 +373,7 @@ export class Session implements Context {
 
   shutDown(): void {
     this.isShutDown = true;
+    this.data.stopFastPath();
     this.fs.shutDown();
   }
 
@@ -394,6 +401,7 @@ export class Session implements Context {
     if (this.closeBegun) return;
     this.closeBegun = true;
     this.throttled = [];
+    this.data.stopFastPath();
     this.data.flights.whenIdle(() => {
       this.nodes.dropAll();
       while (this.nodes.anyDoomed) this.evict(this.nodes.takeDoomed(EVICTED_TOGETHER));

@@ -23,7 +23,8 @@ interface Deferred {
 export class FileData {
   private readonly device: BlockDevice;
   /** Counts data writes; what of them a flush has covered. */
-  private written = 0;
+  private noted = 0;
+  private beside = () => 0;
   private flushed = 0;
   private flushJob: IoJob | null = null;
   private waiters: Waiter[] = [];
@@ -45,7 +46,16 @@ export class FileData {
   }
 
   noteWrite(): void {
-    this.written++;
+    this.noted++;
+  }
+
+  /** Writes that nobody notes here: `count` knows how many there have been. */
+  countWritesBeside(count: () => number): void {
+    this.beside = count;
+  }
+
+  private get written(): number {
+    return this.noted + this.beside();
   }
 
   /** What a flush that begins now will cover: see {@link covered}. */

@@ -176,6 +176,11 @@ export class Journal {
     this.data.noteWrite();
   }
 
+  /** Others write file data, too, and `count` how often they have. */
+  countWritesBeside(count: () => number): void {
+    this.data.countWritesBeside(count);
+  }
+
   /** Data I/O that runs beside the engine begins; blocks freed from now on are not reused before {@link dataFinished}. */
   dataStarted(): number {
     return this.data.started();

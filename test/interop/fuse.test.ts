@@ -29,17 +29,19 @@ import {
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { codeOf } from '../support/code-of.js';
+import { alignedBuffer, O_DIRECT } from '../support/direct-io.js';
 import { run } from '../support/mke2fs.js';
 import { isMounted, requireOrSkip, whyNoFuse, withMountpoint } from '../support/server.js';
 
 const SERVER = join(dirname(fileURLToPath(import.meta.url)), '../support/fake-server.js');
 const O_TMPFILE = 0o20200000;
-const O_DIRECT = process.arch === 'arm64' ? 0o200000 : 0o40000;
 
 interface Ended {
   readonly error: string | null;
   readonly evicted: number[];
   readonly syncs: number;
+  readonly maps: number;
+  readonly writesBeside: number;
 }
 
 async function until(what: string, condition: () => boolean, limitMs = 10_000): Promise<void> {
@@ -102,6 +104,27 @@ describe('the FUSE session', function () {
 
   before(function () {
     requireOrSkip(this as unknown as Mocha.Context, process.getuid?.() === 0 ? whyNoFuse() : 'needs root');
+  });
+
+  it('answers rereads and overwrites of blocks it knows without the engine', async () => {
+    const rounds = 500;
+    const { maps, writesBeside } = await serve({}, (root) => {
+      const path = join(root, 'f');
+      writeFileSync(path, randomBytes(64 << 10));
+      const fd = openSync(path, constants.O_RDWR | O_DIRECT);
+      const block = alignedBuffer(4096);
+      const back = alignedBuffer(4096);
+      for (let i = 0; i < rounds; i++) {
+        const at = (i % 16) * 4096;
+        block.fill(i);
+        assert.equal(writeSync(fd, block, 0, 4096, at), 4096);
+        assert.equal(readSync(fd, back, 0, 4096, at), 4096);
+        assert.ok(back.equals(block), `round ${i}`);
+      }
+      closeSync(fd);
+    });
+    assert.ok(maps < 100, `${maps} mappings for ${2 * rounds} requests`);
+    assert.ok(writesBeside > rounds - 50, `${writesBeside} of ${rounds} writes`);
   });
 
   for (const { title, options } of CONFIGURATIONS) {
@@ -171,8 +194,7 @@ describe('the FUSE session', function () {
       it('does direct I/O', () =>
         serve(options, (root) => {
           const fd = openSync(join(root, 'f'), constants.O_RDWR | constants.O_CREAT | O_DIRECT);
-          const block = Buffer.from(new SharedArrayBuffer(3 << 20));
-          const aligned = block.subarray((4096 - (block.byteOffset % 4096)) % 4096).subarray(0, 2 << 20);
+          const aligned = alignedBuffer(2 << 20);
           randomBytes(2 << 20).copy(aligned);
           const before = fstatSync(fd).mtimeMs;
           spawnSync('sleep', ['0.05']);
@@ -335,6 +357,21 @@ print(os.fstat(fd).st_size, os.lseek(fd, 0, os.SEEK_HOLE))
     });
     assert.equal(syncs, 2);
   });
+
+  it('lets go of the files of a program that starts another', () =>
+    serve({}, async (root) => {
+      // execve closes them while it keeps everyone from looking at the process: the server too.
+      const script = `
+        const { closeSync, openSync } = require('node:fs');
+        const { spawnSync } = require('node:child_process');
+        for (let round = 0; round < 150; round++) {
+          const files = Array.from({ length: round % 7 }, (_, file) => openSync(process.argv[1] + file, 'w'));
+          spawnSync('/bin/true');
+          files.forEach((fd) => closeSync(fd));
+        }`;
+      const program = spawn(process.execPath, ['-e', script, join(root, 'f')], { stdio: 'ignore' });
+      assert.equal(await new Promise((ended) => program.once('close', ended)), 0);
+    }));
 
   it('survives many at once', () =>
     serve({ throttleEvery: 5 }, async (root) => {

@@ -45,6 +45,11 @@ export class FakeFs implements Engine {
   private readonly device: BlockDevice;
   private readonly blockSize: number;
   private readonly blockCount: number;
+  private tellMoved: (ino: number | null) => void = () => {};
+  /** How often data was written without this class. */
+  writesBeside = () => 0;
+  /** Mappings asked for. */
+  maps = 0;
   private nextIno = 11;
   private nextBlock = 1;
 
@@ -214,6 +219,7 @@ export class FakeFs implements Engine {
     return node;
   }
   setattr(ino: number, changes: SetattrChanges): void {
+    this.tellMoved(ino);
     const node = this.node(ino);
     const time = (value: Timestamp | 'now' | undefined, old: Timestamp) =>
       value === undefined ? old : value === 'now' ? now() : value;
@@ -259,6 +265,7 @@ export class FakeFs implements Engine {
   }
 
   iomapBegin(ino: number, posBytes: number, countBytes: number, opflags: number): IomapMapping {
+    this.maps++;
     const { blocks } = this.node(ino);
     const { blockSize } = this;
     const lblk = Math.floor(posBytes / blockSize);
@@ -301,6 +308,7 @@ export class FakeFs implements Engine {
     return node.size;
   }
   fallocate(ino: number, mode: number, offsetBytes: number, lengthBytes: number): void {
+    this.tellMoved(ino);
     const node = this.node(ino);
     if ((mode & 2) !== 0) {
       const first = Math.ceil(offsetBytes / this.blockSize);
@@ -395,6 +403,15 @@ export class FakeFs implements Engine {
     return 0;
   }
   dataFinished(): void {}
+  beforeDataMoves(tell: (ino: number | null) => void): void {
+    this.tellMoved = tell;
+  }
+  countWritesBeside(count: () => number): void {
+    this.writesBeside = count;
+  }
+  atimeSettledUntil(): number {
+    return Number.POSITIVE_INFINITY;
+  }
   endOfOperation(): void {}
   reportCorruption(): void {}
   abort(error: FsError): void {

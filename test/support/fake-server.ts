@@ -40,7 +40,13 @@ new Session({
   onBegin: () => process.stdout.write('ready\n'),
   onEnd: (error) => {
     process.stdout.write(
-      `${JSON.stringify({ error: error?.message ?? null, evicted: fs.evicted, syncs: fs.syncs })}\n`,
+      `${JSON.stringify({
+        error: error?.message ?? null,
+        evicted: fs.evicted,
+        syncs: fs.syncs,
+        maps: fs.maps,
+        writesBeside: fs.writesBeside(),
+      })}\n`,
     );
     file.close();
   },

@@ -37,6 +37,24 @@ function traced(logBlocks = 64, sequence = 1) {
   return { image, ...openFlatJournal(image, device), device };
 }
 
+describe('file data', () => {
+  it('is flushed for an fsync once it was written, by whoever did', async () => {
+    const { journal, device } = traced();
+    const flushed = () => new Promise((done) => journal.whenDataFlushed(done));
+    let beside = 0;
+    journal.countWritesBeside(() => beside);
+    await flushed();
+    assert.deepEqual(device.trace, []);
+    for (const write of [() => journal.noteDataWrite(), () => beside++]) {
+      write();
+      assert.equal(await flushed(), null);
+      assert.deepEqual(device.trace.splice(0), ['flush']);
+      await flushed();
+      assert.deepEqual(device.trace, []);
+    }
+  });
+});
+
 describe('a journal handle', () => {
   it('puts every block back when its step throws', () => {
     const { journal, cache, put } = traced();

@@ -1,0 +1,69 @@
+// Reads and overwrites of blocks that MappingCache knows, answered without JavaScript by the thread that read the request.
+// A read that has to wait for the disk while others are waiting for this thread goes to one beside it.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "mapping_cache.h"
+
+namespace ext4d {
+
+class FastPath {
+ public:
+  FastPath(int fuse_fd, int device_fd) : fuse_fd_(fuse_fd), device_fd_(device_fd) {}
+  // Answers what is under way.
+  ~FastPath();
+
+  // True if the request has been answered, or is going to be. On the JavaScript thread.
+  bool Serve(const uint8_t* request, size_t length);
+  int fuse_fd() const { return fuse_fd_; }
+  // Writes that have reached the device; counted before they are answered.
+  uint64_t writes() const { return writes_.load(); }
+
+  MappingCache cache;
+
+ private:
+  static const int kMostPieces = 8;
+  static const size_t kMostBytes = 64 << 10;
+  static const size_t kMostThreads = 4;
+
+  struct Transfer {
+    uint64_t unique;
+    int count;
+    Piece pieces[kMostPieces];
+    size_t bytes;
+    MappingCache::Entry* pinned;
+  };
+
+  bool Read(const uint8_t* request, size_t length);
+  bool Write(const uint8_t* request, size_t length);
+  // Another thread reads, and answers.
+  void Delegate(const Transfer& transfer, MappingCache::Entry* entry);
+  bool MoreWaiting() const;
+  // 0 or -errno; -EAGAIN if that would mean waiting, for the disk, and it may not.
+  int ReadPieces(const Transfer& transfer, uint8_t* into, bool may_wait);
+  int WritePieces(const Transfer& transfer, const uint8_t* from);
+  void Reply(uint64_t unique, int error, const void* payload, size_t length);
+  void Run();
+
+  const int fuse_fd_;
+  const int device_fd_;
+  std::atomic<uint64_t> writes_{0};
+  // Reading without waiting for the disk: false once the file has said that it cannot.
+  std::atomic<bool> nowait_{true};
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<Transfer> queue_;
+  std::vector<std::thread> threads_;
+  size_t idle_ = 0;
+  bool stopping_ = false;
+};
+
+}  // namespace ext4d
