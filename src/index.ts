@@ -4,6 +4,7 @@ export { FileDevice } from './block/file-device.js';
 export { MemoryDevice } from './block/memory-device.js';
 export { CorruptionError, FsError, UnsupportedError } from './errors.js';
 export { FileHandle } from './library/file-handle.js';
+export type { AllocationMode } from './library/file-space.js';
 export { Image } from './library/image.js';
 export { ImageError } from './library/image-error.js';
 export { type OpenImageOptions, openImage, replayImage } from './library/open-image.js';

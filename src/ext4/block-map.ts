@@ -56,6 +56,7 @@ export function removalCredits(inode: Inode): number {
  * again.
  */
 export function removeBlocks(handle: Handle, inode: Inode, fromLblk: number, toLblk: number): void {
+  inode.vol.beforeDataMoves(inode.ino);
   if (inode.usesExtents) removeExtents(handle, inode, fromLblk, toLblk);
   else if (inode.vol.geometry.clusterRatio > 1) refuseClusters(inode);
   else removeMapped(handle, inode, fromLblk, toLblk);

@@ -77,7 +77,8 @@ export function joinExtents(pieces: Extent[]): Extent[] {
   return pieces;
 }
 
-function replaceEntries(handle: Handle, inode: Inode, path: Path, { from, remove, pieces }: LeafChange): void {
+/** Applies the change to the leaf at the end of `path`, which has room for it. Changes the leaf and the nodes above it. */
+export function replaceEntries(handle: Handle, inode: Inode, path: Path, { from, remove, pieces }: LeafChange): void {
   const depth = path.length - 1;
   const leaf = path[depth].node;
   const before = leaf.entries;

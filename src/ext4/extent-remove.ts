@@ -4,7 +4,7 @@ import { freeBlocks } from './block-alloc.js';
 import { mappedCluster } from './cluster-map.js';
 import { EXTENT_CREDITS, editLeaf, shrinkTree } from './extent-edit.js';
 import { type Extent, type ExtentNode, maxExtentLength } from './extent-node.js';
-import { findPath, type Path } from './extent-tree.js';
+import { findPath, firstBlockOf } from './extent-tree.js';
 import { Inode } from './inode.js';
 
 /** One extent: a change of its leaf, and a bitmap and a descriptor for every group it reaches into. */
@@ -44,15 +44,6 @@ export function removeExtents(
     removePiece(handle, current, extent, end, stop, letGo);
   }
   shrinkTree(handle, current);
-}
-
-/** Nothing of the leaf lies before the block looked for: the search goes on before its whole range. */
-function firstBlockOf(path: Path): number {
-  for (let level = path.length - 2; level >= 0; level--) {
-    const { node, pos } = path[level];
-    if (pos > 0) return node.lblk(pos);
-  }
-  return 0;
 }
 
 function removePiece(handle: Handle, inode: Inode, extent: Extent, start: number, stop: number, letGo: LetGo): void {

@@ -45,6 +45,18 @@ export function findPath(inode: Inode, lblk: number): Path {
   }
 }
 
+/**
+ * First block of the range that the leaf at the end of `path` is for; 0 for the first leaf. Where nothing of a leaf lies
+ * before the block looked for, a search backwards goes on from here.
+ */
+export function firstBlockOf(path: Path): number {
+  for (let level = path.length - 2; level >= 0; level--) {
+    const { node, pos } = path[level];
+    if (pos > 0) return node.lblk(pos);
+  }
+  return 0;
+}
+
 /** The mapping that covers `lblk`. Throws CorruptionError. */
 export function mapExtent(inode: Inode, lblk: number): Mapping {
   let node = ExtentNode.root(inode);

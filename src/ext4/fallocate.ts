@@ -4,6 +4,7 @@ import { mapBlock, maxFileBytes, removalCredits, removeBlocks } from './block-ma
 import { zeroBeforeGrowth, zeroWritten } from './eof-tail.js';
 import { EXTENT_CREDITS } from './extent-edit.js';
 import { convertWritten } from './extent-insert.js';
+import { collapseRange, insertRange } from './fallocate-shift.js';
 import { EXT4_APPEND_FL, EXT4_IMMUTABLE_FL } from './format/inode.js';
 import { moveToBlock } from './inline-data.js';
 import { type Ino, Inode } from './inode.js';
@@ -14,37 +15,56 @@ import type { Volume } from './volume.js';
 /** Modes of fallocate(2). */
 export const FALLOC_FL_KEEP_SIZE = 0x01;
 export const FALLOC_FL_PUNCH_HOLE = 0x02;
+export const FALLOC_FL_COLLAPSE_RANGE = 0x08;
 export const FALLOC_FL_ZERO_RANGE = 0x10;
+export const FALLOC_FL_INSERT_RANGE = 0x20;
+
+const MODES: ReadonlySet<number> = new Set([
+  0,
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_ZERO_RANGE,
+  FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_COLLAPSE_RANGE,
+  FALLOC_FL_INSERT_RANGE,
+]);
 
 /**
- * Modes 0 and ZERO_RANGE, each with or without KEEP_SIZE, and PUNCH_HOLE with it. What is allocated when space runs out
- * stays allocated, as in the kernel. Throws FsError (EOPNOTSUPP, EINVAL, EISDIR, ENODEV, EPERM, EFBIG, ENOSPC),
- * UnsupportedError, CorruptionError.
+ * The modes that ext4 has: 0 and ZERO_RANGE, each with or without KEEP_SIZE, PUNCH_HOLE with it, COLLAPSE_RANGE and
+ * INSERT_RANGE without; there is nothing to unshare. What is allocated when space runs out stays allocated, as in the
+ * kernel. No data I/O of the file may be under way. Throws FsError (EOPNOTSUPP, EINVAL, EISDIR, ENODEV, EPERM,
+ * EFBIG, ENOSPC), UnsupportedError, CorruptionError.
  */
 export function fallocate(vol: Volume, ino: Ino, mode: number, offsetBytes: number, lengthBytes: number): void {
   const inode = Inode.get(vol, ino);
-  const keepSize = (mode & FALLOC_FL_KEEP_SIZE) !== 0;
   const kind = mode & ~FALLOC_FL_KEEP_SIZE;
-  if (kind !== 0 && kind !== FALLOC_FL_ZERO_RANGE && !(kind === FALLOC_FL_PUNCH_HOLE && keepSize)) {
-    throw new FsError('EOPNOTSUPP', `fallocate mode ${mode}`);
-  }
+  // In the order of vfs_fallocate.
   if (!(offsetBytes >= 0) || !(lengthBytes > 0)) throw new FsError('EINVAL');
-  if (!inode.isRegular) throw new FsError(inode.isDirectory ? 'EISDIR' : 'ENODEV');
-  if (inode.hasFlag(EXT4_IMMUTABLE_FL)) throw new FsError('EPERM', `inode ${ino} is immutable`);
+  if (!MODES.has(mode)) throw new FsError('EOPNOTSUPP', `fallocate mode ${mode}`);
   if (kind !== 0 && inode.hasFlag(EXT4_APPEND_FL)) throw new FsError('EPERM', `inode ${ino} is append-only`);
+  if (inode.hasFlag(EXT4_IMMUTABLE_FL)) throw new FsError('EPERM', `inode ${ino} is immutable`);
+  if (!inode.isRegular) throw new FsError(inode.isDirectory ? 'EISDIR' : 'ENODEV');
   const end = offsetBytes + lengthBytes;
   if (end > maxFileBytes(inode)) throw new FsError('EFBIG');
   moveToBlock(vol, ino);
   if (!inode.usesExtents && kind !== FALLOC_FL_PUNCH_HOLE)
-    throw new FsError('EOPNOTSUPP', 'a block-mapped file has no unwritten blocks');
+    throw new FsError('EOPNOTSUPP', 'a block-mapped file has no unwritten blocks, and none that can be moved');
 
-  if (kind === FALLOC_FL_PUNCH_HOLE) {
-    punchHole(vol, inode, offsetBytes, end);
-    return;
+  switch (kind) {
+    case FALLOC_FL_PUNCH_HOLE:
+      punchHole(vol, inode, offsetBytes, end);
+      break;
+    case FALLOC_FL_COLLAPSE_RANGE:
+      collapseRange(vol, ino, offsetBytes, lengthBytes);
+      break;
+    case FALLOC_FL_INSERT_RANGE:
+      insertRange(vol, ino, offsetBytes, lengthBytes);
+      break;
+    default:
+      if (kind === FALLOC_FL_ZERO_RANGE) zeroRange(vol, inode, offsetBytes, end);
+      allocateRange(vol, ino, offsetBytes, end);
+      finish(vol, ino, (mode & FALLOC_FL_KEEP_SIZE) !== 0 ? 0 : end);
   }
-  if (kind === FALLOC_FL_ZERO_RANGE) zeroRange(vol, inode, offsetBytes, end);
-  allocateRange(vol, ino, offsetBytes, end);
-  finish(vol, ino, keepSize ? 0 : end);
 }
 
 /** Holes in the blocks of [offset, end) get unwritten extents. */
@@ -85,6 +105,7 @@ function zeroRange(vol: Volume, inode: Inode, offset: number, end: number): void
   zeroEdges(vol, inode, offset, end);
   const { first, stop } = wholeBlocks(vol, offset, end);
   if (stop === first) return;
+  vol.beforeDataMoves(inode.ino);
   vol.journal.run(EXTENT_CREDITS, (handle) => convertWritten(handle, inode, first, stop - first));
 }
 

@@ -5,6 +5,7 @@ import type { Ino } from '../ext4/inode.js';
 import { changeMode, changeOwner, changeSize, changeTimes, type Time } from './attributes.js';
 import type { EngineRoom } from './engine-room.js';
 import { readBytes, writeBytes } from './file-bytes.js';
+import { type AllocationMode, changeSpace } from './file-space.js';
 import { explained } from './image-error.js';
 import { dataOf, type ReadOptions, spanOf } from './io-arguments.js';
 import { Stats } from './stats.js';
@@ -133,6 +134,15 @@ export class FileHandle {
   async truncate(length = 0): Promise<void> {
     this.mustAllow('ftruncate', 'writes');
     await this.engine.run('ftruncate', this.path, (fs) => changeSize(fs, this.ino, length));
+  }
+
+  /**
+   * fallocate(2). What is behind a range that is taken out moves up to it, and makes room for one that is put in; the
+   * bytes stay where they are on the image.
+   */
+  async fallocate(mode: AllocationMode, offset: number, length: number): Promise<void> {
+    this.mustAllow('fallocate', 'writes');
+    await this.engine.run('fallocate', this.path, (fs) => changeSpace(fs, this.ino, mode, offset, length));
   }
 
   chmod(mode: number): Promise<void> {

@@ -18,7 +18,8 @@ export type Command =
   | { readonly op: 'slow-read'; readonly path: string }
   | { readonly op: 'truncate'; readonly path: string; readonly size: number }
   | {
-      readonly op: 'allocate' | 'keep' | 'zero' | 'punch';
+      /** `collapse` and `insert`: of whole clusters, and followed by an fsync, since the bytes of a file change places. */
+      readonly op: 'allocate' | 'keep' | 'zero' | 'punch' | 'collapse' | 'insert';
       readonly path: string;
       readonly pos: number;
       readonly length: number;
@@ -73,6 +74,7 @@ export function commandArbitrary(
   record(2, ['land']);
   record(4, ['truncate'], { path, size: pos });
   record(4, ['allocate', 'keep', 'zero', 'punch'], { path, pos, length });
+  record(2, ['collapse', 'insert'], { path, pos, length });
   record(5, ['rename'], { path, to: path });
   record(1, ['exchange'], { path, to: path });
   record(2, ['link'], { path, to: path });
@@ -110,6 +112,8 @@ export function coreCommands(blockSize: number): Command[] {
       { op: 'keep', path, pos: blockSize, length: 4 * blockSize },
       { op: 'zero', path, pos: 10, length: 2 * blockSize },
       { op: 'punch', path, pos: 10, length: 2 * blockSize },
+      { op: 'collapse', path, pos: 0, length: blockSize },
+      { op: 'insert', path, pos: blockSize, length: blockSize },
       { op: 'unlink', path, open: false },
       { op: 'unlink', path, open: true },
       { op: 'rename', path, to: other },

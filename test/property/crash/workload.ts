@@ -18,6 +18,8 @@ const CRED = { uid: 0, gid: 0 };
 const ownerOf = (name: string) => ({ uid: name.charCodeAt(0) * 1000, gid: name.charCodeAt(0) });
 const RENAME_EXCHANGE = 2;
 const FALLOCATE = { allocate: 0, keep: 1, zero: 0x10, punch: 0x03 } as const;
+const SHIFT = { collapse: 0x08, insert: 0x20 } as const;
+const EXTENTS_ONLY: ReadonlySet<Command['op']> = new Set(['allocate', 'keep', 'zero', 'collapse', 'insert']);
 /** Commands that make the file they need. */
 const CREATES: ReadonlySet<Command['op']> = new Set(['write', 'append', 'slow-write', 'allocate', 'keep', 'setxattr']);
 const encoder = new TextEncoder();
@@ -185,7 +187,7 @@ export class Workload {
     } catch (error) {
       if (!(error instanceof FsError)) throw error;
       // Block maps know no unwritten blocks.
-      if (error.code === 'EOPNOTSUPP' && ['allocate', 'keep', 'zero'].includes(command.op)) return error.code;
+      if (error.code === 'EOPNOTSUPP' && EXTENTS_ONLY.has(command.op)) return error.code;
       assert.ok(this.mayRefuse(error), `${describe(command)}: refused with ${error.message}`);
       return error.code;
     }
@@ -278,13 +280,15 @@ export class Workload {
         this.landOf(node);
         await this.sync(node);
         return true;
-      case 'chmod':
+      case 'chmod': {
         if (node === undefined || node.type === 'symlink') return false;
-        if (node !== model.root) node.mode ^= 0o022;
+        const mode = node === model.root ? node.mode : node.mode ^ 0o022;
         // What it uses changes hands, too.
-        fs.setattr(node.ino, { mode: node.mode, uid: node.mode });
+        fs.setattr(node.ino, { mode, uid: mode });
+        node.mode = mode;
         model.commit([node]);
         return true;
+      }
       case 'setxattr': {
         if (node === undefined || node.type === 'symlink') return false;
         const value = new Uint8Array(command.length).fill(
@@ -327,6 +331,9 @@ export class Workload {
         node.content = resized(node.content, command.size);
         model.commit([node]);
         return true;
+      case 'collapse':
+      case 'insert':
+        return this.shift(command.op, node, command.pos, command.length);
       default:
         return this.fallocate(command.op, node, command.pos, command.length);
     }
@@ -421,6 +428,35 @@ export class Workload {
       node.content = after;
     }
     this.model.commit([node]);
+    return true;
+  }
+
+  /**
+   * The oracle follows a byte by its place in the file: nothing is under way when places change, and nothing is overwritten
+   * before that is durable.
+   */
+  private async shift(op: keyof typeof SHIFT, node: Node, pos: number, length: number): Promise<boolean> {
+    const { fs, model } = this;
+    const { blockSize, clusterRatio } = fs.volume.geometry;
+    const unit = blockSize * clusterRatio;
+    const from = Math.floor(pos / unit) * unit;
+    const count = Math.ceil(length / unit) * unit;
+    const { content } = node;
+    if (op === 'collapse' ? from + count >= content.length : from >= content.length) return false;
+    for (const read of this.reads.splice(0)) this.finishRead(read);
+    fs.fallocate(node.ino, SHIFT[op], from, count);
+    const behind = op === 'collapse' ? content.subarray(from + count) : content.subarray(from);
+    const after = new Uint8Array(content.length + (op === 'collapse' ? -count : count));
+    after.set(content.subarray(0, from));
+    after.set(behind, after.length - behind.length);
+    node.content = after;
+    model.commit([node]);
+    try {
+      await this.sync(node);
+    } catch (error) {
+      model.leaveUndefined(node, 0, Number.POSITIVE_INFINITY);
+      throw error;
+    }
     return true;
   }
 

@@ -17,7 +17,7 @@ const MAX_DIRECTORIES = 5;
 /** Operations on what is there already, beside those in the directories. */
 const OPERATIONS = 6;
 const RENAME_EXCHANGE = 2;
-const FALLOCATE_MODES = [0, 1, 3, 0x10, 0x11];
+const FALLOCATE_MODES = [0, 1, 3, 0x10, 0x11, 0x08, 0x20];
 const encode = (text: string) => new TextEncoder().encode(text);
 const FRESH = encode('fresh');
 const LONG = encode(`long-${'y'.repeat(220)}`);

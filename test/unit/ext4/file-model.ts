@@ -51,4 +51,11 @@ export class Model {
   zero(pos: number, length: number): void {
     this.bytes.fill(0, Math.min(pos, this.bytes.length), Math.min(pos + length, this.bytes.length));
   }
+  collapse(pos: number, length: number): void {
+    this.bytes = Uint8Array.from(Buffer.concat([this.bytes.subarray(0, pos), this.bytes.subarray(pos + length)]));
+  }
+  insert(pos: number, length: number): void {
+    const hole = new Uint8Array(length);
+    this.bytes = Uint8Array.from(Buffer.concat([this.bytes.subarray(0, pos), hole, this.bytes.subarray(pos)]));
+  }
 }

@@ -179,6 +179,41 @@ describe('an image opened as a library', function () {
     assert.equal(fsck(crashed).code, 0);
   });
 
+  it('takes ranges out of files, puts holes into them, and allocates', async () => {
+    const block = (letter: string) => Buffer.alloc(1024, letter);
+    await withImage(async (image) => {
+      const handle = await image.open('/file', 'w+');
+      await handle.write(Buffer.concat([block('a'), block('b'), block('c'), Buffer.from('end')]));
+      await handle.fallocate('collapse-range', 1024, 1024);
+      await handle.fallocate('insert-range', 0, 2048);
+      const hole = Buffer.alloc(2048);
+      const expected = Buffer.concat([hole, block('a'), block('c'), Buffer.from('end')]);
+      assert.deepEqual(await image.readFile('/file'), expected);
+      await handle.fallocate('punch-hole', 2048, 1024);
+      await handle.fallocate('zero-range', 3072, 1);
+      await handle.fallocate('allocate', 0, 10_000);
+      await handle.fallocate('allocate-keep-size', 0, 20_000);
+      const { size, blocks } = await handle.stat();
+      assert.deepEqual([size, blocks], [10_000, 40]);
+      await rejects(handle.fallocate('collapse-range', 0, 100), 'EINVAL', 'fallocate');
+      await rejects(handle.fallocate('collapse-range', 0, 10_240), 'EINVAL', 'fallocate');
+      await rejects(handle.fallocate('insert-range', 10_240, 1024), 'EINVAL', 'fallocate');
+      await rejects(handle.fallocate('turn-around' as 'allocate', 0, 1024), 'EINVAL', 'fallocate');
+      await handle.close();
+      const reader = await image.open('/file');
+      await rejects(reader.fallocate('insert-range', 0, 1024), 'EBADF', 'fallocate');
+      await reader.close();
+    });
+    await withImage(
+      async (image) => {
+        await using handle = await image.open('/file', 'w+');
+        await handle.write(block('a'));
+        await rejects(handle.fallocate('insert-range', 0, 1024), 'EOPNOTSUPP', 'fallocate');
+      },
+      ['-b', '1024', '-t', 'ext3'],
+    );
+  });
+
   it('waits for space that only needs a commit', () =>
     withImage(async (image) => {
       const { bfree, blockSize } = await image.statfs();
