@@ -27,6 +27,8 @@ export interface Native {
   pwrite(fd: number, from: Uint8Array, offset: number, length: number, position: number): number;
   fdatasync(fd: number): number;
   closeFile(fd: number): number;
+  /** ioctl(2) without an argument: 0, or the negative errno. */
+  control(fd: number, command: number): number;
   /** The range becomes a hole of the file, or is discarded by the block device. */
   discard(fd: number, position: number, length: number): number;
 

@@ -142,6 +142,14 @@ Napi::Value Discard(const Napi::CallbackInfo& info) {
   return Answer(info.Env(), result != 0 ? -errno : 0);
 }
 
+// control(fd, command): ioctl(2) without an argument
+Napi::Value Control(const Napi::CallbackInfo& info) {
+  int fd;
+  double command;
+  if (!FdArg(info, 0, &fd) || !IntegerArg(info, 1, 0, UINT32_MAX, &command)) return info.Env().Undefined();
+  return Answer(info.Env(), ioctl(fd, static_cast<unsigned long>(command)) != 0 ? -errno : 0);
+}
+
 // closeFile(fd)
 Napi::Value CloseFile(const Napi::CallbackInfo& info) {
   int fd;
@@ -162,6 +170,7 @@ void RegisterFiles(Napi::Env env, Napi::Object exports) {
   exports.Set("pwrite", Napi::Function::New<Pwrite>(env, "pwrite"));
   exports.Set("fdatasync", Napi::Function::New<Fdatasync>(env, "fdatasync"));
   exports.Set("discard", Napi::Function::New<Discard>(env, "discard"));
+  exports.Set("control", Napi::Function::New<Control>(env, "control"));
   exports.Set("closeFile", Napi::Function::New<CloseFile>(env, "closeFile"));
 }
 

@@ -56,6 +56,23 @@ export const COMMAND_TEXTS = {
     options: { lazy: { type: 'boolean', short: 'l', text: 'detach now; it ends when the last file is closed' } },
     examples: ['ext4d umount /mnt'],
   },
+  freeze: {
+    operands: 'MOUNTPOINT [-- COMMAND [ARGUMENT]...]',
+    summary: 'make a mounted image clean, and hold what would change it until thaw',
+    details:
+      'What was written is home, the log empty, the image marked clean: it can be copied, or a snapshot taken below it. ' +
+      'Reading goes on, and whoever writes waits. With COMMAND it is thawed when that ends, and its exit code is that of ' +
+      'freeze. (FUSE does not let fsfreeze(8) through.)',
+    options: {},
+    examples: ['ext4d freeze /mnt -- cp --sparse=always disk.img backup.img'],
+  },
+  thaw: {
+    operands: 'MOUNTPOINT',
+    summary: 'let a frozen filesystem be written again',
+    details: '',
+    options: {},
+    examples: ['ext4d thaw /mnt'],
+  },
   replay: {
     operands: 'IMAGE',
     summary: 'recover an image without mounting it: the log, then orphans',

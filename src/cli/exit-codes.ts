@@ -50,12 +50,32 @@ const LOOKING: readonly ExitCode[] = [
   { code: ImageExit.USAGE, meaning: 'wrong arguments' },
 ];
 
-export type CommandName = 'mount' | 'umount' | 'replay' | 'journal' | 'info' | 'check' | 'quota' | 'crashtest' | 'demo';
+const FREEZING = MOUNT.filter(
+  ({ code }) => code === MountExit.OK || code === MountExit.USAGE || code === MountExit.BUG,
+);
+
+export type CommandName =
+  | 'mount'
+  | 'umount'
+  | 'freeze'
+  | 'thaw'
+  | 'replay'
+  | 'journal'
+  | 'info'
+  | 'check'
+  | 'quota'
+  | 'crashtest'
+  | 'demo';
 
 export const EXIT_CODES: Readonly<Record<CommandName | 'mount.fuse.ext4d', readonly ExitCode[]>> = {
   mount: MOUNT,
   'mount.fuse.ext4d': MOUNT,
   umount: MOUNT.filter(({ code }) => code !== MountExit.INTERRUPTED),
+  freeze: [
+    ...FREEZING,
+    { code: MountExit.FAILURE, meaning: 'not frozen; or COMMAND could not be run, or thawed after' },
+  ],
+  thaw: [...FREEZING, { code: MountExit.FAILURE, meaning: 'not thawed' }],
   replay: [
     { code: ImageExit.OK, meaning: 'nothing to do' },
     { code: ImageExit.RECOVERED, meaning: 'recovered; with -n: there is something to recover' },

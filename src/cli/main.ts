@@ -8,6 +8,8 @@ type Run = (args: readonly string[]) => number | Promise<number>;
 const COMMANDS: Record<CommandName, () => Promise<Run>> = {
   mount: async () => (await import('./mount.js')).runMount,
   umount: async () => (await import('./umount.js')).runUmount,
+  freeze: async () => (await import('./freeze.js')).runFreeze,
+  thaw: async () => (await import('./freeze.js')).runThaw,
   replay: async () => (await import('./replay.js')).runReplay,
   journal: async () => (await import('./journal.js')).runJournal,
   info: async () => (await import('./info.js')).runInfo,

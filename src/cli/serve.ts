@@ -158,7 +158,7 @@ export async function serve(
         done(error === null ? MountExit.OK : MountExit.FAILURE);
       },
     });
-    endOnSignals(mountpoint, fs, teller);
+    endOnSignals(mountpoint, fs, session, teller);
     if (options.abort) fs.abort(new FsError('EIO', 'asked for by the mount option abort'));
     session.start();
   });
@@ -289,12 +289,13 @@ function rehearseWhenIdle(session: Session): void {
 }
 
 /** SIGTERM, SIGINT, SIGHUP: unmount. Where files are open the mount leaves the tree, and the server soon follows. */
-function endOnSignals(mountpoint: string, fs: Filesystem, teller: Teller): void {
+function endOnSignals(mountpoint: string, fs: Filesystem, session: Session, teller: Teller): void {
   let ending = false;
   const end = (signal: NodeJS.Signals) => {
     if (ending) return;
     ending = true;
     teller.tell(`${signal}: unmounting`);
+    session.thaw();
     // Whoever mounted it has to unmount it; this process can only end.
     if (inheritedFd(mountpoint) !== null) process.exit(closeUnder(fs, teller));
     requestUnmount(mountpoint, false, (code, said) => {

@@ -8,6 +8,7 @@ import { parseArguments, UsageError } from './args.js';
 import { CommandError } from './command-error.js';
 import { COMMAND_TEXTS, usageOf } from './command-texts.js';
 import { MountExit } from './exit-codes.js';
+import { thawForUnmount } from './freeze.js';
 import { checkNative } from './mount-checks.js';
 import { type MountEntry, mountAt, readMountinfo } from './mountinfo.js';
 import { Progress } from './progress.js';
@@ -43,6 +44,7 @@ async function umount(typed: string, lazy: boolean): Promise<void> {
   }
   // Whoever calls this from inside must not be kept there by it.
   process.chdir('/');
+  thawForUnmount(mountpoint);
   const progress = new Progress();
   const ticking = setInterval(() => progress.show(`unmounting ${typed}`), 100);
   try {

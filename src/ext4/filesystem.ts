@@ -77,6 +77,7 @@ export class Filesystem {
   private readonly panic: (() => void) | undefined;
   /** Found in the middle of an operation or of opening, before the policy could be applied. */
   private readonly unreported: CorruptionError[] = [];
+  private frozen = false;
 
   private constructor(volume: Volume, report: OpenReport, options: FilesystemOptions) {
     this.volume = volume;
@@ -196,7 +197,7 @@ export class Filesystem {
     setattr(vol, ino, changes);
   }
   touchAtime(ino: Ino): void {
-    if (!this.volume.readOnly) touchAtime(this.volume, ino, this.options.atime ?? 'relatime');
+    if (!this.volume.readOnly && !this.frozen) touchAtime(this.volume, ino, this.options.atime ?? 'relatime');
   }
   /** The second up to which reads need not be told of: {@link touchAtime} would do nothing. */
   atimeSettledUntil(ino: Ino): number {
@@ -387,12 +388,32 @@ export class Filesystem {
   }
   /** Call between operations: memory above the limits is given back, and inodes that should be larger become so. */
   endOfOperation(): void {
-    growInodes(this.volume);
+    if (!this.frozen) growInodes(this.volume);
     this.volume.cache.trim();
+  }
+
+  /**
+   * Everything home, the log empty, the image marked clean (ext4_freeze): what others read of the device now needs no
+   * recovery. Until {@link thaw} the caller makes no changes, and no data is written beside the engine. Blocks the thread.
+   * Throws FsError.
+   */
+  freeze(): void {
+    growInodes(this.volume);
+    this.volume.beforeDataMoves(null);
+    closeVolume(this.volume);
+    this.frozen = true;
+  }
+  thaw(): void {
+    this.frozen = false;
+    this.reportAll();
   }
 
   /** Applies the errors= policy to a corruption that an operation met. */
   reportCorruption(error: CorruptionError): void {
+    if (this.frozen) {
+      this.unreported.push(error);
+      return;
+    }
     this.log(`corrupt ${error.message}`);
     this.panicIfAsked();
     try {

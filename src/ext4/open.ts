@@ -26,7 +26,7 @@ import {
 import { readJournalMap } from './journal-inode.js';
 import { type MountPolicy, policyOf } from './mount-policy.js';
 import { MultiMountProtection } from './multi-mount.js';
-import { type OrphanReport, processOrphans } from './orphan.js';
+import { type OrphanReport, orphanFileIsEmpty, processOrphans } from './orphan.js';
 import { Quotas } from './quota/quotas.js';
 import { type LogReport, recoverLog } from './recover.js';
 import { stampSuperblock, superblockIsWhole } from './superblock-io.js';
@@ -276,11 +276,11 @@ function markInUse(volume: Volume, store: TransactionStore): IoStep[] {
   const at = geometry.superblockOffset;
   const home = new Uint8Array(geometry.blockSize);
   device.read(nr * geometry.blockSize, home);
-  setMarks(geometry, ownView(home), true);
+  setMarks(geometry, ownView(home), true, true);
   stampSuperblock(geometry, ownView(home), home);
 
   const { view } = volume.superblock() as WritableBlock;
-  setMarks(geometry, view, true);
+  setMarks(geometry, view, true, true);
   SUPERBLOCK.s_mnt_count.set(view, at, SUPERBLOCK.s_mnt_count.get(view, at) + 1);
   SUPERBLOCK.s_mtime.set(view, at, env.now().seconds >>> 0);
   if (store instanceof Log) {
@@ -292,10 +292,10 @@ function markInUse(volume: Volume, store: TransactionStore): IoStep[] {
   return [{ kind: 'write', offsetBytes: nr * geometry.blockSize, bytes: home }];
 }
 
-function setMarks(geometry: Geometry, view: WriteView, inUse: boolean): void {
+function setMarks(geometry: Geometry, view: WriteView, inUse: boolean, orphans: boolean): void {
   const { s_feature_incompat, s_feature_ro_compat, s_state } = SUPERBLOCK;
   const at = geometry.superblockOffset;
-  const set = (bits: number, mark: number) => (inUse ? bits | mark : bits & ~mark);
+  const set = (bits: number, mark: number, on = inUse) => (on ? bits | mark : bits & ~mark);
   if (geometry.hasJournal) {
     s_feature_incompat.set(view, at, set(s_feature_incompat.get(view, at), INCOMPAT.needs_recovery));
   } else {
@@ -304,7 +304,7 @@ function setMarks(geometry: Geometry, view: WriteView, inUse: boolean): void {
     s_state.set(view, at, inUse ? state : state | (geometry.stateBefore & EXT4_VALID_FS));
   }
   if (geometry.orphanFileInum !== 0) {
-    s_feature_ro_compat.set(view, at, set(s_feature_ro_compat.get(view, at), RO_COMPAT.orphan_present));
+    s_feature_ro_compat.set(view, at, set(s_feature_ro_compat.get(view, at), RO_COMPAT.orphan_present, orphans));
   }
 }
 
@@ -320,7 +320,8 @@ export function closeVolume(volume: Volume): boolean {
   if (journal.aborted !== null) throw journal.aborted;
   journal.markEmpty();
   const block = volume.superblock() as WritableBlock;
-  setMarks(geometry, block.view, false);
+  // Files that are deleted and still open stay recorded.
+  setMarks(geometry, block.view, false, !orphanFileIsEmpty(volume));
   stampSuperblock(geometry, block.view, block.bytes);
   device.write(block.nr * geometry.blockSize, block.bytes);
   device.flush();

@@ -1,4 +1,5 @@
 /** What an operation works with. */
+import type { FsError } from '../errors.js';
 import type { Ino } from '../ext4/inode.js';
 import type { DataPath } from './data-path.js';
 import type { Engine } from './engine.js';
@@ -48,6 +49,10 @@ export interface Context {
   done(request: Request): void;
   /** From now on everything fails, as after a pulled plug. */
   shutDown(): void;
+  /** The image becomes clean, and what would change it waits for {@link thaw}. Calls back, perhaps inside the call. */
+  freeze(whenDone: (error: FsError | null) => void): void;
+  /** False if it was not frozen. */
+  thaw(): boolean;
   /** INIT has been answered; DESTROY, or the end of the connection, has come. */
   began(): void;
   destroyed(request: Request): void;

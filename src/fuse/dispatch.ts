@@ -5,9 +5,9 @@ import { read, write } from './data-path.js';
 import { init } from './init.js';
 import { OPCODE_LIMIT, Opcode, opcodeName } from './opcodes.js';
 import { opendir, readdir, readdirplus, releasedir } from './operations-dir.js';
-import { bmap, fallocate, fsync, lseek, open, release, syncfs } from './operations-file.js';
+import { bmap, fallocate, fsync, lseek, open, openTruncates, release, syncfs } from './operations-file.js';
 import { batchForget, forget, getattr, readlink, setattr, statx } from './operations-inode.js';
-import { ioctl } from './operations-ioctl.js';
+import { ioctl, ioctlMutates } from './operations-ioctl.js';
 import {
   create,
   link,
@@ -28,8 +28,8 @@ import type { Request } from './request.js';
 export interface Entry {
   readonly name: string;
   readonly run: Operation;
-  /** It changes metadata: while the log is busy it waits its turn instead of blocking everything. */
-  readonly mutates: boolean;
+  /** It changes the image: while the log is busy, or the filesystem frozen, it waits its turn. */
+  readonly mutates: (request: Request) => boolean;
   /** It changes names in directories: with dirsync it is answered when that is durable. */
   readonly names: boolean;
   /** The kernel gives something back: that works even after a shutdown. */
@@ -63,11 +63,15 @@ const FOR_OPEN_FILES: ReadonlySet<number> = new Set([
 
 const table: (Entry | undefined)[] = new Array(OPCODE_LIMIT).fill(undefined);
 
-function on(opcode: number, run: Operation, kind: 'reads' | 'mutates' | 'names' | 'silent'): void {
+const always = () => true;
+const never = () => false;
+
+/** What the request does: a kind, or where its arguments tell whether it changes the image, who can say so. */
+function on(opcode: number, run: Operation, kind: 'reads' | 'mutates' | 'names' | 'silent' | Entry['mutates']): void {
   table[opcode] = {
     name: opcodeName(opcode),
     run,
-    mutates: kind === 'mutates' || kind === 'names',
+    mutates: typeof kind === 'function' ? kind : kind === 'mutates' || kind === 'names' ? always : never,
     names: kind === 'names',
     lettingGo: LETTING_GO.has(opcode),
     forOpenFiles: FOR_OPEN_FILES.has(opcode),
@@ -98,7 +102,7 @@ on(Opcode.RENAME2, rename2, 'names');
 on(Opcode.LINK, link, 'names');
 on(Opcode.CREATE, create, 'names');
 on(Opcode.TMPFILE, tmpfile, 'mutates');
-on(Opcode.OPEN, open, 'mutates');
+on(Opcode.OPEN, open, openTruncates);
 on(Opcode.RELEASE, release, 'reads');
 on(Opcode.READ, read, 'reads');
 on(Opcode.WRITE, write, 'mutates');
@@ -126,7 +130,7 @@ on(Opcode.NOTIFY_REPLY, () => {}, 'silent');
 on(Opcode.ACCESS, refuse(Errno.ENOSYS), 'reads');
 // There is nothing to do when a descriptor closes: told so once, the kernel stops asking.
 on(Opcode.FLUSH, refuse(Errno.ENOSYS), 'reads');
-on(Opcode.IOCTL, ioctl, 'mutates');
+on(Opcode.IOCTL, ioctl, ioctlMutates);
 
 export function entryOf(opcode: number): Entry | undefined {
   return opcode < OPCODE_LIMIT ? table[opcode] : undefined;

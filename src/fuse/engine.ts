@@ -58,6 +58,8 @@ export type Engine = Pick<
   | 'countWritesBeside'
   | 'atimeSettledUntil'
   | 'dataFinished'
+  | 'freeze'
+  | 'thaw'
   | 'endOfOperation'
   | 'reportCorruption'
   | 'abort'

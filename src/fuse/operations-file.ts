@@ -37,13 +37,17 @@ export function putOpenOut(view: WriteView, base: number, forWriting: boolean): 
   return OPEN_OUT.SIZE;
 }
 
+export function openTruncates({ length, view }: Request): boolean {
+  return length >= ARGS + OPEN_IN.SIZE && (OPEN_IN.flags.get(view, ARGS) & O_TRUNC) !== 0;
+}
+
 export function open(context: Context, request: Request): void {
   const { fs, reply, nodes } = context;
   const { view, ino } = request;
   request.require(OPEN_IN.SIZE);
   const flags = OPEN_IN.flags.get(view, ARGS);
   const forWriting = (flags & O_ACCMODE) !== 0;
-  const truncates = (flags & O_TRUNC) !== 0;
+  const truncates = openTruncates(request);
   if (truncates && context.data.inFlight(ino)) {
     context.retryWhenDrained(request, ino);
     return;

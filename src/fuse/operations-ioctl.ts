@@ -31,6 +31,9 @@ const FS_IOC_GETFSLABEL = ioc(READ, 0x94, 49, LABEL_BYTES);
 const FS_IOC_SETFSLABEL = ioc(WRITE, 0x94, 50, LABEL_BYTES);
 const FITRIM = ioc(READ | WRITE, letter('X'), 121, FSTRIM_BYTES);
 const FS_IOC_SHUTDOWN = ioc(READ, letter('X'), 125, 4);
+/** What the kernel keeps FIFREEZE and FITHAW from being: it answers them itself, and FUSE has no freezing. */
+export const EXT4D_IOC_FREEZE = ioc(0, 0xf4, 1, 0);
+export const EXT4D_IOC_THAW = ioc(0, 0xf4, 2, 0);
 
 /** fsx_xflags, and the inode flags they stand for (ext4_iflags_to_xflags). */
 const XFLAGS: readonly (readonly [xflag: number, flag: number])[] = [
@@ -55,6 +58,7 @@ interface Command {
   /** Bytes that the kernel must have sent. */
   readonly inBytes: number;
   readonly rootOnly?: boolean;
+  readonly mutates?: boolean;
   /** Puts what it answers at PAYLOAD + IOCTL_OUT.SIZE; returns how many bytes. */
   run(call: Call): number;
 }
@@ -71,6 +75,7 @@ const getVersion: Command = {
 
 const setVersion: Command = {
   inBytes: 4,
+  mutates: true,
   run: ({ context: { fs }, request, at }) => {
     fs.setGeneration(request.ino, request.view.getUint32(at, true), request.cred);
     return 0;
@@ -92,6 +97,7 @@ const COMMANDS = new Map<number, Command>([
     FS_IOC_SETFLAGS,
     {
       inBytes: 4,
+      mutates: true,
       run({ context: { fs }, request, at }) {
         fs.setFlags(request.ino, request.view.getUint32(at, true), request.cred);
         return 0;
@@ -120,6 +126,7 @@ const COMMANDS = new Map<number, Command>([
     FS_IOC_FSSETXATTR,
     {
       inBytes: FSXATTR_BYTES,
+      mutates: true,
       run({ context: { fs }, request, at }) {
         const xflags = request.view.getUint32(at, true);
         if ((xflags & ~ALL_XFLAGS) !== 0) throw new FsError('EOPNOTSUPP', 'an unknown flag');
@@ -147,6 +154,7 @@ const COMMANDS = new Map<number, Command>([
     {
       inBytes: LABEL_BYTES,
       rootOnly: true,
+      mutates: true,
       run({ context: { fs }, request, at }) {
         const label = request.bytes.subarray(at, at + LABEL_BYTES);
         const end = label.indexOf(0);
@@ -160,6 +168,7 @@ const COMMANDS = new Map<number, Command>([
     {
       inBytes: FSTRIM_BYTES,
       rootOnly: true,
+      mutates: true,
       run({ context: { fs, reply }, request, at }) {
         const number64 = (offset: number) =>
           request.view.getUint32(at + offset, true) + request.view.getUint32(at + offset + 4, true) * 2 ** 32;
@@ -185,10 +194,19 @@ const COMMANDS = new Map<number, Command>([
   ],
 ]);
 
+export function ioctlMutates({ length, view }: Request): boolean {
+  return length >= ARGS + IOCTL_IN.SIZE && COMMANDS.get(IOCTL_IN.cmd.get(view, ARGS))?.mutates === true;
+}
+
 export function ioctl(context: Context, request: Request): void {
   const { view, ino, cred } = request;
   request.require(IOCTL_IN.SIZE);
-  const command = COMMANDS.get(IOCTL_IN.cmd.get(view, ARGS));
+  const cmd = IOCTL_IN.cmd.get(view, ARGS);
+  if (cmd === EXT4D_IOC_FREEZE || cmd === EXT4D_IOC_THAW) {
+    freezeOrThaw(context, request, cmd === EXT4D_IOC_FREEZE);
+    return;
+  }
+  const command = COMMANDS.get(cmd);
   if (command === undefined) throw new FsError('ENOTTY');
   const inBytes = IOCTL_IN.in_size.get(view, ARGS);
   request.require(IOCTL_IN.SIZE + inBytes);
@@ -203,4 +221,23 @@ export function ioctl(context: Context, request: Request): void {
   reply.bytes.fill(0, PAYLOAD, OUT);
   const room = IOCTL_IN.out_size.get(view, ARGS);
   reply.payload(request, IOCTL_OUT.SIZE + Math.min(outBytes, room));
+}
+
+/** For root, and for whom the server works. Answered when the image is clean; EBUSY, EINVAL: it is frozen, it is not. */
+function freezeOrThaw(context: Context, request: Request, freeze: boolean): void {
+  const { uid } = request.cred;
+  if (uid !== 0 && uid !== process.geteuid?.()) throw new FsError('EPERM');
+  const waiting = request.stub();
+  const answer = (error: FsError | null) => {
+    if (error === null) replyEmpty(context, waiting);
+    else context.fail(waiting, error);
+  };
+  if (freeze) context.freeze(answer);
+  else if (context.thaw()) answer(null);
+  else answer(new FsError('EINVAL', 'the filesystem is not frozen'));
+}
+
+function replyEmpty({ reply }: Context, request: Request): void {
+  reply.bytes.fill(0, PAYLOAD, OUT);
+  reply.payload(request, IOCTL_OUT.SIZE);
 }

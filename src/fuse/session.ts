@@ -81,6 +81,8 @@ export class Session implements Context {
   /** Requests that wait until the log takes changes again, oldest first. */
   private throttled: Request[] = [];
   private readyAsked = false;
+  /** Requests that wait for {@link thaw}; null while the filesystem is not frozen. */
+  private frozen: Request[] | null = null;
   private connected = true;
   private isShutDown = false;
   private closeBegun = false;
@@ -203,13 +205,21 @@ export class Session implements Context {
       this.reply.status(request, Errno.EACCES);
       return;
     }
-    if (entry.mutates && (this.throttled.length > 0 || this.fs.needsThrottle())) {
-      this.throttled.push(this.keep(request));
-      this.askReady();
-      return;
-    }
+    if (entry.mutates(request) && this.mustWait(request)) return;
     if (entry.names && this.settings.dirsync) this.runDurably(entry, request);
     else this.run(entry, request);
+  }
+
+  /** True if the request, which changes something, now waits: for {@link thaw}, or until the log takes more. */
+  private mustWait(request: Request): boolean {
+    if (this.frozen !== null) {
+      this.frozen.push(this.keep(request, Number.POSITIVE_INFINITY));
+      return true;
+    }
+    if (this.throttled.length === 0 && !this.fs.needsThrottle()) return false;
+    this.throttled.push(this.keep(request));
+    this.askReady();
+    return true;
   }
 
   /** The answer is held back until what it says is durable. */
@@ -236,8 +246,8 @@ export class Session implements Context {
   }
 
   /** The request in a form that survives the reading of the next; whoever runs it again calls {@link retry}. */
-  private keep(request: Request): Request {
-    const kept = request.pooled && request.length <= COPY_BYTES ? request.copy() : request;
+  private keep(request: Request, copyBytes = COPY_BYTES): Request {
+    const kept = request.pooled && request.length <= copyBytes ? request.copy() : request;
     kept.held = true;
     return kept;
   }
@@ -332,7 +342,7 @@ export class Session implements Context {
 
   /** Frees inodes that nobody can reach any more, as far as the log takes it. */
   private evictDoomed(): void {
-    while (this.nodes.anyDoomed) {
+    while (this.nodes.anyDoomed && this.frozen === null) {
       if (this.fs.needsThrottle()) {
         this.askReady();
         return;
@@ -377,6 +387,34 @@ export class Session implements Context {
     this.fs.shutDown();
   }
 
+  freeze(whenDone: (error: FsError | null) => void): void {
+    if (this.frozen !== null || this.closeBegun) {
+      whenDone(new FsError('EBUSY', 'the filesystem is frozen already'));
+      return;
+    }
+    this.evictDoomed();
+    this.frozen = [];
+    this.data.flights.whenIdle(() => {
+      try {
+        this.fs.freeze();
+        whenDone(null);
+      } catch (error) {
+        this.thaw();
+        whenDone(error instanceof FsError ? error : new FsError('EIO', String(error)));
+      }
+    });
+  }
+
+  thaw(): boolean {
+    const waiting = this.frozen;
+    if (waiting === null) return false;
+    this.frozen = null;
+    this.fs.thaw();
+    for (const request of waiting) this.retry(request);
+    if (!this.closeBegun) this.afterRequests();
+    return true;
+  }
+
   began(): void {
     this.options.onBegin?.();
   }
@@ -401,6 +439,8 @@ export class Session implements Context {
     if (this.closeBegun) return;
     this.closeBegun = true;
     this.throttled = [];
+    this.frozen = null;
+    this.fs.thaw();
     this.data.stopFastPath();
     this.data.flights.whenIdle(() => {
       this.nodes.dropAll();

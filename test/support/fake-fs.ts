@@ -413,6 +413,8 @@ export class FakeFs implements Engine {
     return Number.POSITIVE_INFINITY;
   }
   endOfOperation(): void {}
+  freeze(): void {}
+  thaw(): void {}
   reportCorruption(): void {}
   abort(error: FsError): void {
     process.stderr.write(`aborted: ${error.message}\n`);
