@@ -1,170 +1,122 @@
 /**
- * The comparison: the same work on ext4d, on fuse2fs and on the kernel's ext4, round by round on one image size in
- * memory, and the medians' ratios. `npm run bench [-- --rounds N] [--size MiB]`. Root, and fuse2fs installed.
+ * The comparison: the same work on ext4d, on fuse2fs and on the kernel's ext4, in turns, on images in memory and on disk;
+ * medians and their ratios. `npm run bench`, as root, with fio and fuse2fs installed.
  */
 import { spawnSync } from 'node:child_process';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { cpus, release, tmpdir, totalmem } from 'node:os';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { WORKLOADS } from './workloads.js';
+import { makeTarball, ROWS, type Row } from './rows.js';
+import { availableServers, type Server } from './servers.js';
+import { ENV, isInstalled, sh } from './shell.js';
+import { type Figures, table } from './table.js';
 
-const HERE = dirname(fileURLToPath(import.meta.url));
-const EXT4D = resolve(HERE, '../../bin/ext4d');
-const ENV = { ...process.env, PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin` };
-/** Read with the page cache emptied first. */
-const COLD = new Set(['stat', 'seqread_cold', 'randread4k_cold']);
+const USAGE = `usage: npm run bench [-- OPTIONS]      as root; needs fio, and fuse2fs to compare with
+  --rounds N         5; the medians are of so many
+  --on memory|disk   only there; otherwise both
+  --disk DIR         where the disk is (${tmpdir()})
+  --row NAME         only this row; may be repeated. Some need those before them
+  --server NAME      only ext4d, fuse2fs or kernel; may be repeated
+`;
 
-function sh(command: string, ...args: string[]): string {
-  const result = spawnSync(command, args, { env: ENV, encoding: 'utf8', timeout: 300_000 });
-  if (result.status !== 0) throw new Error(`${command} ${args.join(' ')}: exit ${result.status}: ${result.stderr}`);
-  return result.stdout.trim();
+interface Options {
+  readonly rounds: number;
+  readonly places: readonly { name: string; directory: string }[];
+  readonly rows: readonly Row[];
+  readonly servers: readonly Server[];
 }
 
-interface Server {
-  readonly name: string;
-  mount(image: string, directory: string): () => void;
-}
-
-const SERVERS: Server[] = [
-  {
-    name: 'ext4d',
-    mount(image, directory) {
-      sh(EXT4D, 'mount', image, directory);
-      return () => sh(EXT4D, 'umount', directory);
-    },
-  },
-  {
-    name: 'fuse2fs',
-    mount(image, directory) {
-      sh('fuse2fs', '-o', 'fakeroot', image, directory);
-      return () => {
-        sh('umount', directory);
-        waitForEndOf('fuse2fs', image);
-      };
-    },
-  },
-  {
-    name: 'kernel',
-    mount(image, directory) {
-      sh('mount', '-o', 'loop', image, directory);
-      return () => sh('umount', directory);
-    },
-  },
-];
-
-function median(values: number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)];
-}
-
-/** What the workloads need: half a gigabyte of one file, and small ones. */
-const LEAST_MIB = 1024;
-
-function options(): { rounds: number; sizeMiB: number } {
+function options(): Options {
   try {
-    const { values } = parseArgs({ options: { rounds: { type: 'string' }, size: { type: 'string' } } });
-    const rounds = Number(values.rounds ?? 3);
-    const sizeMiB = Number(values.size ?? 3072);
-    if (rounds >= 1 && sizeMiB >= LEAST_MIB) return { rounds, sizeMiB };
+    const { values } = parseArgs({
+      options: {
+        rounds: { type: 'string', default: '5' },
+        on: { type: 'string' },
+        disk: { type: 'string', default: tmpdir() },
+        row: { type: 'string', multiple: true },
+        server: { type: 'string', multiple: true },
+      },
+    });
+    const { on, row, server } = values;
+    const places = [
+      { name: 'memory', directory: '/dev/shm' },
+      { name: 'disk', directory: values.disk },
+    ].filter(({ name }) => on === undefined || on === name);
+    const rows = ROWS.filter(({ name }) => row === undefined || row.includes(name));
+    const servers = availableServers().filter(({ name }) => server === undefined || server.includes(name));
+    const rounds = Number(values.rounds);
+    if (rounds >= 1 && places.length > 0 && rows.length > 0 && servers.length > 0)
+      return { rounds, places, rows, servers };
   } catch {
     // Told below.
   }
-  process.stderr.write(`usage: npm run bench [-- --rounds N] [--size MiB]   (at least ${LEAST_MIB} MiB, in memory)\n`);
+  process.stderr.write(USAGE);
   process.exit(1);
 }
 
-/** A plain umount returns before a FUSE server has written everything back. */
-function waitForEndOf(program: string, image: string): void {
-  const running = () =>
-    readdirSync('/proc').some((pid) => {
-      if (!/^\d+$/.test(pid)) return false;
-      try {
-        const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-        return words[0].endsWith(program) && words.includes(image);
-      } catch {
-        return false;
-      }
-    });
-  while (running()) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
-}
+const IMAGE_MIB = 3072;
 
-function runServer(
-  server: Server,
-  image: string,
-  directory: string,
-  results: Map<string, number[]>,
-  units: Map<string, string>,
-) {
+/** One server on a fresh image: a figure for each row. */
+function measure(server: Server, scratch: string, rows: readonly Row[], figures: Figures): void {
+  const image = join(scratch, 'image');
+  const directory = join(scratch, 'mnt');
+  rmSync(image, { force: true });
+  writeFileSync(image, '');
+  truncateSync(image, IMAGE_MIB << 20);
+  sh('mke2fs', '-q', '-F', '-t', 'ext4', '-E', 'lazy_itable_init=1', image);
   const unmount = server.mount(image, directory);
   try {
     const root = join(directory, 'bench');
     mkdirSync(root);
-    for (const name of Object.keys(WORKLOADS)) {
-      if (COLD.has(name)) {
-        sh('sync');
-        writeFileSync('/proc/sys/vm/drop_caches', '3');
-      }
-      const output = sh(process.execPath, join(HERE, 'workloads.js'), name, root);
-      const { perSecond, unit } = JSON.parse(output) as { perSecond: number; unit: string };
-      const key = `${server.name} ${name}`;
-      results.set(key, [...(results.get(key) ?? []), perSecond]);
-      units.set(name, unit);
+    for (const row of rows) {
+      const key = `${server.name} ${row.name}`;
+      figures.set(key, [...(figures.get(key) ?? []), row.run(root)]);
     }
   } finally {
     unmount();
   }
 }
 
+function compare(place: { name: string; directory: string }, { rounds, rows, servers }: Options): void {
+  const scratch = mkdtempSync(join(place.directory, 'ext4d-bench-'));
+  const figures: Figures = new Map();
+  try {
+    mkdirSync(join(scratch, 'mnt'));
+    makeTarball(scratch);
+    for (let round = 0; round < rounds; round++) {
+      // Nobody is always the first.
+      const turn = servers.map((_, i) => servers[(i + round) % servers.length]);
+      for (const server of turn) measure(server, scratch, rows, figures);
+      process.stderr.write(`${place.name}: round ${round + 1} of ${rounds}\n`);
+    }
+  } finally {
+    if (readFileSync('/proc/self/mountinfo', 'utf8').includes(scratch))
+      spawnSync('umount', ['-l', join(scratch, 'mnt')], { env: ENV });
+    rmSync(scratch, { recursive: true, force: true });
+  }
+  process.stdout.write(
+    `\nImages ${place.name === 'disk' ? 'on' : 'in'} ${place.name}, medians of ${rounds} rounds\n\n`,
+  );
+  process.stdout.write(table(rows, figures));
+}
+
 function main(): void {
+  const chosen = options();
   if (process.getuid?.() !== 0) {
     process.stderr.write('bench: the kernel mount and dropping caches need root\n');
     process.exit(1);
   }
-  const { rounds, sizeMiB } = options();
-  const servers = SERVERS.filter((server) => server.name !== 'fuse2fs' || existsSync('/usr/bin/fuse2fs'));
-  const scratch = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'ext4d-bench-'));
-  const results = new Map<string, number[]>();
-  const units = new Map<string, string>();
-  try {
-    const image = join(scratch, 'image');
-    const directory = join(scratch, 'mnt');
-    mkdirSync(directory);
-    for (let round = 0; round < rounds; round++) {
-      for (const server of servers) {
-        rmSync(image, { force: true });
-        writeFileSync(image, '');
-        truncateSync(image, sizeMiB << 20);
-        sh('mke2fs', '-q', '-F', '-t', 'ext4', '-E', 'lazy_itable_init=1', image);
-        runServer(server, image, directory, results, units);
-      }
-    }
-  } finally {
-    const mounted = readFileSync('/proc/self/mountinfo', 'utf8').includes(scratch);
-    if (mounted) spawnSync('umount', ['-l', join(scratch, 'mnt')], { env: ENV });
-    rmSync(scratch, { recursive: true, force: true });
+  if (!isInstalled('fio')) {
+    process.stderr.write('bench: fio is missing: apt install fio fuse2fs\n');
+    process.exit(1);
   }
-  const of = (server: string, name: string) => median(results.get(`${server} ${name}`) ?? [Number.NaN]);
-  process.stdout.write(`medians of ${rounds} rounds, ${sizeMiB} MiB image in memory\n`);
-  process.stdout.write('row                 ext4d    fuse2fs     kernel  unit       x fuse2fs  x kernel\n');
-  for (const name of Object.keys(WORKLOADS)) {
-    const [ours, fuse2fs, kernel] = ['ext4d', 'fuse2fs', 'kernel'].map((server) => of(server, name));
-    const cell = (value: number) => (Number.isNaN(value) ? '-' : value.toFixed(0)).padStart(10);
-    const ratio = (value: number) => (Number.isNaN(value) ? '-' : value.toFixed(2)).padStart(9);
-    process.stdout.write(
-      `${name.padEnd(15)}${cell(ours)} ${cell(fuse2fs)} ${cell(kernel)}  ${(units.get(name) ?? '').padEnd(9)} ${ratio(ours / fuse2fs)} ${ratio(ours / kernel)}\n`,
-    );
-  }
+  const today = new Date().toISOString().slice(0, 10);
+  const memory = Math.round(totalmem() / 2 ** 30);
+  process.stdout.write(
+    `${today}, ${cpus().length} processors, ${memory} GiB, Linux ${release().split('-')[0]}, Node ${process.version}\n`,
+  );
+  for (const place of chosen.places) compare(place, chosen);
 }
 
 main();

@@ -1,0 +1,36 @@
+/** Medians and ratios as a table that people and Markdown can read. */
+import type { Row } from './rows.js';
+import { median } from './shell.js';
+
+/** Figures of every round, by "server row". */
+export type Figures = Map<string, number[]>;
+
+const shown = (value: number) => {
+  if (Number.isNaN(value)) return '-';
+  return value >= 100 ? Math.round(value).toLocaleString('en') : value.toPrecision(3);
+};
+
+export function table(rows: readonly Row[], figures: Figures): string {
+  const of = (server: string, row: Row) => median(figures.get(`${server} ${row.name}`) ?? []);
+  const lines = rows.map((row) => {
+    const [ours, fuse2fs, kernel] = ['ext4d', 'fuse2fs', 'kernel'].map((server) => of(server, row));
+    // For times the ratio says how much longer it takes.
+    const reached = row.unit === 's' ? ours / kernel <= row.goal : ours / kernel >= row.goal;
+    const faster = row.unit === 's' ? fuse2fs / ours : ours / fuse2fs;
+    const goal = `${row.unit === 's' ? '<=' : '>='} ${row.goal}`;
+    const cells = [ours, fuse2fs, kernel].map(shown);
+    const verdict = Number.isNaN(kernel) ? '-' : reached ? 'yes' : 'no';
+    return [`${row.name}, ${row.unit}`, ...cells, shown(faster), shown(ours / kernel), goal, verdict];
+  });
+  const head = ['row', 'ext4d', 'fuse2fs', 'kernel', 'faster than fuse2fs', 'of the kernel', 'goal', 'reached'];
+  return format([head, ...lines]);
+}
+
+function format(lines: readonly string[][]): string {
+  const widths = lines[0].map((_, column) => Math.max(...lines.map((line) => line[column].length)));
+  const text = lines.map(
+    (line) => `| ${line.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join(' | ')} |`,
+  );
+  const rule = `| ${widths.map((width, i) => (i === 0 ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`)).join(' | ')} |`;
+  return `${[text[0], rule, ...text.slice(1)].join('\n')}\n`;
+}
