@@ -17,6 +17,7 @@
         "src/jobs.cc",
         "src/mapping_cache.cc",
         "src/mount.cc",
+        "src/pressure.cc",
         "src/system.cc"
       ],
       "include_dirs": ["<!@(node -p \"require('node-addon-api').include\")"],

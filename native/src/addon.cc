@@ -28,6 +28,7 @@ void TearDown(napi_async_cleanup_hook_handle hook, void* data) {
   auto* state = static_cast<State*>(data);
   state->background.Stop();
   state->pollers.StopAll();
+  state->pressure.Stop();
   state->background.CloseHandle([state, hook]() {
     delete state;
     napi_remove_async_cleanup_hook(hook);
@@ -48,6 +49,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   RegisterFiles(env, exports);
   RegisterJobs(env, exports);
   RegisterMount(env, exports);
+  RegisterPressure(env, exports);
   RegisterSystem(env, exports);
   return exports;
 }

@@ -11,15 +11,17 @@
 #include "channel.h"
 #include "company.h"
 #include "fast_path.h"
+#include "pressure.h"
 
 namespace ext4d {
 
 struct State {
-  State(Napi::Env env, uv_loop_t* loop) : background(env, loop), pollers(env, loop) {}
+  State(Napi::Env env, uv_loop_t* loop) : background(env, loop), pollers(env, loop), pressure(env, loop) {}
 
   Background background;
   Pollers pollers;
   Company company;
+  Pressure pressure;
   // By the connection they serve.
   std::unordered_map<int, std::unique_ptr<FastPath>> fast_paths;
 

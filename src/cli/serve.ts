@@ -23,6 +23,7 @@ import { MountExit } from './exit-codes.js';
 import { count } from './image-command.js';
 import { inheritedFd } from './inherited-fd.js';
 import { type LockFile, takeLockFile } from './lock-file.js';
+import { whenMemoryIsShort } from './memory-pressure.js';
 import { checkNative, checkTargets } from './mount-checks.js';
 import type { MountOptions } from './mount-options.js';
 import { mountAt } from './mountinfo.js';
@@ -159,6 +160,7 @@ export async function serve(
       },
     });
     endOnSignals(mountpoint, fs, session, teller);
+    whenMemoryIsShort(() => session.relieveMemory());
     if (options.abort) fs.abort(new FsError('EIO', 'asked for by the mount option abort'));
     session.start();
   });

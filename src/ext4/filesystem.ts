@@ -63,6 +63,9 @@ export interface FilesystemOptions {
   readonly panic?: () => void;
 }
 
+/** How long memory counts as short after the last sign of it. */
+const SHORT_MS = 30_000;
+
 export interface SetattrChanges extends AttributeChanges {
   readonly size?: number;
 }
@@ -391,6 +394,24 @@ export class Filesystem {
     if (!this.frozen) growInodes(this.volume);
     this.volume.cache.trim();
   }
+
+  /**
+   * Memory is short: what is cached goes, what is not home goes there to become so. Holds for {@link SHORT_MS}. Call between
+   * operations.
+   */
+  relieveMemory(): void {
+    const { cache, journal, env } = this.volume;
+    this.volume.beforeDataMoves(null);
+    if (!this.volume.readOnly && !this.frozen) {
+      journal.startCommit();
+      journal.requestCheckpoint();
+    }
+    cache.memoryShort(true);
+    cache.trim();
+    this.memoryReturns?.();
+    this.memoryReturns = env.schedule(SHORT_MS, () => cache.memoryShort(false));
+  }
+  private memoryReturns: (() => void) | null = null;
 
   /**
    * Everything home, the log empty, the image marked clean (ext4_freeze): what others read of the device now needs no

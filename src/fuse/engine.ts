@@ -59,6 +59,7 @@ export type Engine = Pick<
   | 'atimeSettledUntil'
   | 'dataFinished'
   | 'freeze'
+  | 'relieveMemory'
   | 'thaw'
   | 'endOfOperation'
   | 'reportCorruption'

@@ -387,6 +387,13 @@ export class Session implements Context {
     this.fs.shutDown();
   }
 
+  /** Memory is short: caches and all request buffers but one are let go. */
+  relieveMemory(): void {
+    const unused = this.slots.splice(1);
+    this.slotsMade -= unused.length;
+    this.fs.relieveMemory();
+  }
+
   freeze(whenDone: (error: FsError | null) => void): void {
     if (this.frozen !== null || this.closeBegun) {
       whenDone(new FsError('EBUSY', 'the filesystem is frozen already'));

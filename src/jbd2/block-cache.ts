@@ -67,12 +67,16 @@ export interface WritableBlock extends CachedBlock {
 
 /** Enough for one operation on blocks that no transaction holds. */
 const MIN_BLOCKS = 32;
+/** The part of the cache that is kept when memory is short. */
+const SHORT_SHARE = 16;
 
 export class BlockCache {
   readonly device: BlockDevice;
   readonly blockSize: number;
-  /** Unpinned blocks kept between operations. */
+  /** Unpinned blocks kept between operations, and how many of them when memory is short. */
   private readonly limitBlocks: number;
+  private readonly shortBlocks: number;
+  private memoryIsShort = false;
   private readonly clean: LRUCache<number, CachedBlock>;
   private readonly pinned = new Map<number, CachedBlock>();
 
@@ -80,6 +84,7 @@ export class BlockCache {
     this.device = device;
     this.blockSize = blockSize;
     this.limitBlocks = Math.max(MIN_BLOCKS, Math.floor(limitBytes / blockSize));
+    this.shortBlocks = Math.max(MIN_BLOCKS, Math.floor(this.limitBlocks / SHORT_SHARE));
     this.clean = new LRUCache({ max: this.limitBlocks * 2 });
     // An LRUCache that loses its last entry clears all its slots, which takes as long as a hundred blocks: one stays.
     this.clean.set(-1, new CachedBlock(-1, new Uint8Array(0), { name: 'no block' }, 0));
@@ -135,7 +140,18 @@ export class BlockCache {
 
   /** Forgets clean blocks above the limit. Call between operations only. */
   trim(): void {
-    while (this.clean.size > this.limitBlocks) this.clean.pop();
+    const limit = this.memoryIsShort ? this.shortBlocks : this.limitBlocks;
+    while (this.clean.size > limit) this.clean.pop();
+  }
+
+  /** While memory is short less is kept. */
+  memoryShort(short: boolean): void {
+    this.memoryIsShort = short;
+  }
+
+  /** Blocks in memory, pinned or not. */
+  get cachedBlocks(): number {
+    return this.pinned.size + this.clean.size;
   }
 
   get pinnedBlocks(): number {

@@ -414,6 +414,7 @@ export class FakeFs implements Engine {
   }
   endOfOperation(): void {}
   freeze(): void {}
+  relieveMemory(): void {}
   thaw(): void {}
   reportCorruption(): void {}
   abort(error: FsError): void {

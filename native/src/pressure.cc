@@ -1,0 +1,79 @@
+#include "pressure.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "args.h"
+#include "modules.h"
+#include "state.h"
+
+namespace ext4d {
+
+int Pressure::Watch(const char* path, const char* trigger, Napi::Function callback) {
+  if (watcher_ != nullptr) return -EEXIST;
+  int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  // The NUL at its end belongs to it.
+  if (write(fd, trigger, strlen(trigger) + 1) < 0) {
+    int error = errno;
+    close(fd);
+    return -error;
+  }
+  auto* watcher = new Watcher{{}, env_, fd, Napi::Persistent(callback)};
+  int status = uv_poll_init(loop_, &watcher->handle, fd);
+  if (status != 0) {
+    close(fd);
+    delete watcher;
+    return status;
+  }
+  watcher->handle.data = watcher;
+  watcher_ = watcher;
+  uv_unref(reinterpret_cast<uv_handle_t*>(&watcher->handle));
+  return uv_poll_start(&watcher->handle, UV_PRIORITIZED, Ready);
+}
+
+void Pressure::Ready(uv_poll_t* handle, int status, int events) {
+  auto* watcher = static_cast<Watcher*>(handle->data);
+  // The file has gone, with its control group.
+  if (status < 0 || (events & UV_PRIORITIZED) == 0) {
+    uv_poll_stop(handle);
+    return;
+  }
+  CallJs(watcher->env, watcher->callback);
+}
+
+void Pressure::Stop() {
+  if (watcher_ == nullptr) return;
+  Watcher* watcher = watcher_;
+  watcher_ = nullptr;
+  watcher->callback.Reset();
+  uv_poll_stop(&watcher->handle);
+  uv_close(reinterpret_cast<uv_handle_t*>(&watcher->handle), [](uv_handle_t* handle) {
+    auto* closed = static_cast<Watcher*>(handle->data);
+    close(closed->fd);
+    delete closed;
+  });
+}
+
+namespace {
+
+// watchPressure(path, trigger, callback)
+Napi::Value WatchPressure(const Napi::CallbackInfo& info) {
+  std::string path, trigger;
+  if (!StringArg(info, 0, &path) || !StringArg(info, 1, &trigger)) return info.Env().Undefined();
+  if (!info[2].IsFunction()) return Refuse(info.Env(), "expected a function");
+  Pressure& pressure = StateOf(info.Env())->pressure;
+  return Napi::Number::New(info.Env(), pressure.Watch(path.c_str(), trigger.c_str(), info[2].As<Napi::Function>()));
+}
+
+}  // namespace
+
+void RegisterPressure(Napi::Env env, Napi::Object exports) {
+  exports.Set("watchPressure", Napi::Function::New<WatchPressure>(env, "watchPressure"));
+}
+
+}  // namespace ext4d
