@@ -1,9 +1,10 @@
 /**
  * The upstream suite (kdave/xfstests) with ext4d in the place of a kernel filesystem.
- *   XFSTESTS_DIR=built-checkout node test/fstests/run.mjs --as ext4|fuse [arguments of its ./check]
+ *   XFSTESTS_DIR=built-checkout node test/fstests/run.mjs --as ext4|fuse|kernel [--mkfs WORDS] [--options WORDS] [arguments of its ./check]
  *
+ * A profile is how both disks are made and mounted: --mkfs "-b 1024", --options data=journal.
  * --as ext4: on loop devices, stock mkfs.ext4 and e2fsck after each test. --as fuse: on image files, the plain tests, as for any FUSE filesystem; the suite then makes and checks nothing
- * on the disk, and the runner has e2fsck look at both images at the end.
+ * on the disk, and the runner has e2fsck look at both images at the end. --as kernel: the kernel's own ext4, to compare with; nothing is left out.
  * The runner has a mount namespace of its own, in which mount(8) finds ext4d as its helper: nobody else notices.
  * Makes the users fsgqa, fsgqa2 and 123456-fsgqa where they are missing: dozens of tests want them.
  */
@@ -31,7 +32,10 @@ const DEVICE_MIB = 2048;
 const WAYS = {
   ext4: join(helpers, 'mount.ext4'),
   fuse: join(helpers, 'mount.fuse.ext4d'),
+  kernel: null,
 };
+/** What each way is mounted with anyway. */
+const MOUNT_WORDS = { ext4: 'acl,user_xattr', fuse: 'allow_other,default_permissions', kernel: 'acl,user_xattr' };
 
 class Refusal extends Error {}
 
@@ -43,14 +47,13 @@ function tool(command, ...args) {
 
 /** Runs it; returns the exit code: 0 all tests passed, and on ext4d. */
 export async function runUpstream(args) {
-  const at = args.indexOf('--as');
-  const way = args[at + 1];
+  const { as: way, mkfs, options, rest } = ownArguments(args);
   const suite = process.env.XFSTESTS_DIR;
   if (process.env.EXT4D_NAMESPACE === undefined) return inNamespace();
   let scratch = null;
   const devices = [];
   try {
-    if (!(way in WAYS)) throw new Refusal('--as what? ext4 or fuse');
+    if (!(way in WAYS)) throw new Refusal('--as what? ext4, fuse or kernel');
     if (process.getuid() !== 0) throw new Refusal('the suite needs root');
     if (suite === undefined || !existsSync(join(suite, 'ltp/fsstress'))) {
       throw new Refusal('XFSTESTS_DIR must name a built checkout: git clone https://github.com/kdave/xfstests && make');
@@ -59,52 +62,55 @@ export async function runUpstream(args) {
     scratch = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'ext4d-xfstests-'));
     // Its users must get through.
     chmodSync(scratch, 0o755);
-    install(WAYS[way], scratch);
+    if (WAYS[way] !== null) install(WAYS[way], scratch);
     for (const name of ['test', 'scratch']) {
       const image = join(scratch, `${name}.img`);
       writeFileSync(image, '');
       truncateSync(image, DEVICE_MIB * 1024 * 1024);
-      tool('/sbin/mkfs.ext4', '-q', '-F', image);
-      devices.push(way === 'ext4' ? tool('losetup', '--find', '--show', image) : image);
+      tool('/sbin/mkfs.ext4', '-q', '-F', ...mkfs.split(' ').filter(Boolean), image);
+      devices.push(way === 'fuse' ? image : tool('losetup', '--find', '--show', image));
       mkdirSync(join(scratch, name));
     }
-    return await check(
-      suite,
-      way,
-      scratch,
-      devices,
-      args.filter((_, i) => i !== at && i !== at + 1),
-    );
+    return await check({ suite, way, mkfs, options, scratch, devices, args: rest });
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     console.error(`xfstests: ${error.message}`);
     return 2;
   } finally {
     for (const name of scratch === null ? [] : ['test', 'scratch']) spawnSync('umount', ['-q', join(scratch, name)]);
-    if (way === 'ext4') for (const device of devices) spawnSync('losetup', ['-d', device]);
-    spawnSync('umount', [SBIN]);
+    if (way !== 'fuse') for (const device of devices) spawnSync('losetup', ['-d', device]);
+    if (WAYS[way]) spawnSync('umount', [SBIN]);
     if (scratch !== null) rmSync(scratch, { recursive: true, force: true });
   }
 }
 
-async function check(suite, way, scratch, devices, args) {
+/** Takes what is for the runner out of the arguments of ./check. */
+function ownArguments(args) {
+  const own = { as: '', mkfs: '', options: '', rest: [] };
+  for (let i = 0; i < args.length; i++) {
+    const name = /^--(as|mkfs|options)$/.exec(args[i])?.[1];
+    if (name === undefined) own.rest.push(args[i]);
+    else own[name] = args[++i] ?? '';
+  }
+  return own;
+}
+
+async function check({ suite, way, mkfs, options, scratch, devices, args }) {
   const [testDevice, scratchDevice] = devices;
   const mounts = join(scratch, 'mounts');
   writeFileSync(mounts, '');
+  const mountOptions = `-o ${MOUNT_WORDS[way]}${options === '' ? '' : `,${options}`}`;
   const settings = {
-    FSTYP: way,
+    FSTYP: way === 'kernel' ? 'ext4' : way,
     TEST_DEV: testDevice,
     TEST_DIR: join(scratch, 'test'),
     SCRATCH_DEV: scratchDevice,
     SCRATCH_MNT: join(scratch, 'scratch'),
     RESULT_BASE: process.env.RESULT_BASE ?? join(scratch, 'results'),
-    ...(way === 'fuse'
-      ? {
-          FUSE_SUBTYP: '.ext4d',
-          MOUNT_OPTIONS: '-o allow_other,default_permissions',
-          TEST_FS_MOUNT_OPTS: '-o allow_other,default_permissions',
-        }
-      : {}),
+    MOUNT_OPTIONS: mountOptions,
+    TEST_FS_MOUNT_OPTS: mountOptions,
+    MKFS_OPTIONS: mkfs,
+    ...(way === 'fuse' ? { FUSE_SUBTYP: '.ext4d' } : {}),
   };
   const config = join(scratch, 'local.config');
   writeFileSync(
@@ -120,7 +126,8 @@ async function check(suite, way, scratch, devices, args) {
     PATH: `${way === 'ext4' ? `${helpers}:` : ''}${process.env.PATH}:/usr/sbin:/sbin`,
   };
   const what = args.length > 0 ? args : ['-g', 'quick'];
-  const child = spawn('./check', ['-E', join(here, 'exclude', `${way}.txt`), ...what], {
+  const excluded = way === 'kernel' ? [] : ['-E', join(here, 'exclude', `${way}.txt`)];
+  const child = spawn('./check', [...excluded, ...what], {
     cwd: suite,
     env,
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -132,7 +139,8 @@ async function check(suite, way, scratch, devices, args) {
   });
   const code = await new Promise((done) => child.on('close', done));
   for (const name of ['test', 'scratch']) spawnSync('umount', ['-q', join(scratch, name)]);
-  if (readFileSync(mounts, 'utf8') === '') throw new Refusal('ext4d was never mounted: this tested something else');
+  if (way !== 'kernel' && readFileSync(mounts, 'utf8') === '')
+    throw new Refusal('ext4d was never mounted: this tested something else');
   if (/Passed all 0 tests/.test(output)) throw new Refusal('no test ran');
   return way === 'fuse' && !(await bothClean(devices)) ? 1 : code;
 }
