@@ -214,6 +214,10 @@ export class Geometry {
     this.quotaInums = quotaInums(this, get);
     this.backupGroups = [SUPERBLOCK.s_backup_bg0, SUPERBLOCK.s_backup_bg1].map(get).filter((group) => group > 0);
     this.firstMetaBg = get(SUPERBLOCK.s_first_meta_bg);
+    const gdtBlocks = Math.ceil(this.groupCount / this.descsPerBlock);
+    if ((this.incompat & INCOMPAT.meta_bg) !== 0 && this.firstMetaBg > gdtBlocks) {
+      throw bad(`s_first_meta_bg is ${this.firstMetaBg}, there are ${gdtBlocks} blocks of group descriptors`);
+    }
     this.mmpBlock = get(SUPERBLOCK.s_mmp_block);
     this.mmpUpdateSeconds = get(SUPERBLOCK.s_mmp_update_interval);
     this.hasJournal = (this.compat & COMPAT.has_journal) !== 0;

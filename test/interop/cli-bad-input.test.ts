@@ -113,6 +113,15 @@ describe('bad input to ext4d mount', function () {
       },
     },
     {
+      title: 'meta block groups that begin behind the last group',
+      exit: 32,
+      line: /s_first_meta_bg is 842150400/,
+      make: (image) => {
+        makeImageFile(image, 16, ['-O', 'meta_bg,^resize_inode']);
+        run('debugfs', ['-w', '-R', 'ssv first_meta_bg 842150400', image]);
+      },
+    },
+    {
       title: 'a journal inode that is not one',
       exit: 32,
       line: /journal|inode 8/,
