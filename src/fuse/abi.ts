@@ -104,6 +104,10 @@ export const FORGET_ONE = layout('fuse_forget_one', 16, { nodeid: le64(0), nlook
 export const GETATTR_IN = layout('fuse_getattr_in', 16, { getattr_flags: le32(0), dummy: le32(4), fh: le64(8) });
 export const FUSE_GETATTR_FH = 1;
 
+export const ACCESS_IN = layout('fuse_access_in', 8, { mask: le32(0), padding: le32(4) });
+/** In its mask: X_OK. */
+export const MAY_EXEC = 1;
+
 export const SETATTR_IN = layout('fuse_setattr_in', 88, {
   valid: le32(0),
   padding: le32(4),

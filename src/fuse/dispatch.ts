@@ -6,7 +6,7 @@ import { init } from './init.js';
 import { OPCODE_LIMIT, Opcode, opcodeName } from './opcodes.js';
 import { opendir, readdir, readdirplus, releasedir } from './operations-dir.js';
 import { bmap, fallocate, fsync, lseek, open, openTruncates, release, syncfs } from './operations-file.js';
-import { batchForget, forget, getattr, readlink, setattr, statx } from './operations-inode.js';
+import { access, batchForget, forget, getattr, readlink, setattr, statx } from './operations-inode.js';
 import { ioctl, ioctlMutates } from './operations-ioctl.js';
 import {
   create,
@@ -126,8 +126,7 @@ on(Opcode.DESTROY, (context, request) => context.destroyed(request), 'reads');
 // Every request is answered soon enough; one that waits for the log must not be cut short.
 on(Opcode.INTERRUPT, () => {}, 'silent');
 on(Opcode.NOTIFY_REPLY, () => {}, 'silent');
-// default_permissions: the kernel decides who may do what.
-on(Opcode.ACCESS, refuse(Errno.ENOSYS), 'reads');
+on(Opcode.ACCESS, access, 'reads');
 // There is nothing to do when a descriptor closes: told so once, the kernel stops asking.
 on(Opcode.FLUSH, refuse(Errno.ENOSYS), 'reads');
 on(Opcode.IOCTL, ioctl, ioctlMutates);

@@ -1,7 +1,10 @@
 /** Operations on inodes: attributes, symbolic links, references. */
+import { FsError } from '../errors.js';
 import type { SetattrChanges } from '../ext4/filesystem.js';
+import { S_IFMT, S_IFREG } from '../ext4/format/inode.js';
 import type { Timestamp } from '../ext4/volume.js';
 import {
+  ACCESS_IN,
   BATCH_FORGET_IN,
   FATTR_ATIME,
   FATTR_ATIME_NOW,
@@ -17,6 +20,7 @@ import {
   FORGET_ONE,
   FUSE_GETATTR_FH,
   GETATTR_IN,
+  MAY_EXEC,
   SETATTR_IN,
 } from './abi.js';
 import { modeChanged } from './acl.js';
@@ -56,6 +60,20 @@ export function statx(context: Context, request: Request): void {
   const { reply } = context;
   const stat = context.fs.stat(request.ino);
   reply.payload(request, putStatxOut(reply.view, reply.bytes, PAYLOAD, stat, context.blockSize));
+}
+
+/**
+ * access(2) where the kernel does not check permissions itself, which is where only root enters (decision 7): to root everything is
+ * allowed but to execute a file that nobody may execute. Throws FsError EACCES.
+ */
+export function access(context: Context, request: Request): void {
+  request.require(ACCESS_IN.SIZE);
+  const { mode } = context.fs.stat(request.ino);
+  const executes = (ACCESS_IN.mask.get(request.view, ARGS) & MAY_EXEC) !== 0;
+  if (executes && (mode & S_IFMT) === S_IFREG && (mode & 0o111) === 0) {
+    throw new FsError('EACCES', 'nobody may execute this file');
+  }
+  context.reply.status(request, 0);
 }
 
 /** The kernel asks for the attributes of an open file before it writes (fuse_cache_write_iter). */

@@ -59,6 +59,7 @@ export async function runUpstream(args) {
       throw new Refusal('XFSTESTS_DIR must name a built checkout: git clone https://github.com/kdave/xfstests && make');
     }
     makeUsers();
+    leaveOthersMounts();
     scratch = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'ext4d-xfstests-'));
     // Its users must get through.
     chmodSync(scratch, 0o755);
@@ -167,6 +168,11 @@ function makeUsers() {
   for (const user of USERS) {
     if (spawnSync('id', [user]).status !== 0) tool('useradd', '-m', '--badname', user);
   }
+}
+
+/** Mounts copied into the namespace would live on in it, and keep their servers waiting, after they are unmounted outside. */
+function leaveOthersMounts() {
+  spawnSync('umount', ['--all', '--lazy', '--types', 'fuse.ext4d,fuseblk.ext4d']);
 }
 
 /** Runs this same command where mounts are its own. */

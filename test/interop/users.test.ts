@@ -121,6 +121,26 @@ describe('users', function () {
       }
     }));
 
+  it('where root is alone, access(2) tells what may be executed as execve does', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 32);
+      await withMount(image, mountpoint, '', async () => {
+        const file = join(mountpoint, 'f');
+        writeFileSync(file, '#!/bin/sh\n');
+        const asked: Record<string, boolean> = {};
+        for (const mode of [0o600, 0o000, 0o700, 0o601]) {
+          chmodSync(file, mode);
+          asked[mode.toString(8)] = run('test', ['-x', file]).code === 0;
+          assert.equal(run('test', ['-r', file]).code, 0);
+          assert.equal(run('test', ['-w', file]).code, 0);
+        }
+        assert.deepEqual(asked, { 600: false, 0: false, 700: true, 601: true });
+        mkdirSync(join(mountpoint, 'd'), { mode: 0 });
+        assert.equal(run('test', ['-x', join(mountpoint, 'd')]).code, 0);
+      });
+    }));
+
   it('access control lists are kept and inherited also where root is alone', () =>
     withMountpoint(async (scratch, mountpoint) => {
       const image = join(scratch, 'image');
