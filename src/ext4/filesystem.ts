@@ -356,6 +356,11 @@ export class Filesystem {
   journalsData(ino: Ino): boolean {
     return Inode.get(this.volume, ino).journalsData;
   }
+  /** Journaled data is where its blocks are, and no checkpoint or replay will write it there again (ext4_bmap). Blocks the thread. */
+  bringDataHome(): void {
+    if (this.volume.readOnly) throw new FsError('EINVAL', 'what the log holds stays in it');
+    this.volume.journal.flushAll();
+  }
   /** True if such a write must, or may in one step, go to {@link writeJournaled}: small content lies in the inode. */
   writesThroughEngine(ino: Ino, posBytes: number, countBytes: number): boolean {
     const inode = Inode.get(this.volume, ino);

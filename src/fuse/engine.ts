@@ -33,6 +33,7 @@ export type Engine = Pick<
   | 'iomapEnd'
   | 'iomapIoend'
   | 'journalsData'
+  | 'bringDataHome'
   | 'writesThroughEngine'
   | 'writeJournaled'
   | 'readData'

@@ -117,9 +117,10 @@ export function bmap(context: Context, request: Request): void {
   request.require(BMAP_IN.SIZE);
   const unit = BMAP_IN.blocksize.get(view, ARGS);
   const offset = BMAP_IN.block.get(view, ARGS) * unit;
-  if (unit === 0 || context.fs.journalsData(ino)) throw new FsError('EINVAL');
+  if (unit === 0) throw new FsError('EINVAL');
   afterWriteback(context, request, (later) => {
     const { fs, reply } = context;
+    if (fs.journalsData(ino)) fs.bringDataHome();
     const mapping = offset < fs.stat(ino).size ? fs.iomapBegin(ino, offset, unit, 0) : null;
     const at = mapping !== null && mapping.addrBytes >= 0 ? mapping.addrBytes + offset - mapping.offsetBytes : 0;
     BMAP_OUT.block.set(reply.view, PAYLOAD, Math.floor(context.data.deviceOffset(at) / unit));

@@ -96,6 +96,12 @@ function ownArguments(args) {
   return own;
 }
 
+/** Lists in exclude/ of what cannot pass. */
+function exclusions(way, mkfs) {
+  if (way === 'kernel') return [];
+  return /-b *(1024|2048)\b/.test(mkfs) ? [way, 'small-blocks'] : [way];
+}
+
 async function check({ suite, way, mkfs, options, scratch, devices, args }) {
   const [testDevice, scratchDevice] = devices;
   const mounts = join(scratch, 'mounts');
@@ -127,7 +133,9 @@ async function check({ suite, way, mkfs, options, scratch, devices, args }) {
     PATH: `${way === 'ext4' ? `${helpers}:` : ''}${process.env.PATH}:/usr/sbin:/sbin`,
   };
   const what = args.length > 0 ? args : ['-g', 'quick'];
-  const excluded = way === 'kernel' ? [] : ['-E', join(here, 'exclude', `${way}.txt`)];
+  const excluded = exclusions(way, mkfs).flatMap((name) => ['-E', join(here, 'exclude', `${name}.txt`)]);
+  // Encrypted directories are only read here.
+  if (way !== 'kernel') excluded.push('-x', 'encrypt');
   const child = spawn('./check', [...excluded, ...what], {
     cwd: suite,
     env,

@@ -10,6 +10,7 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  readSync,
   symlinkSync,
   unlinkSync,
   writeFileSync,
@@ -357,5 +358,31 @@ describe('a block device', function () {
         [0, 1, 2, 3, 4, 5, 6].map((n) => first + n),
         'swap files are made with fallocate',
       );
+    }));
+
+  it('data that goes through the log is where FIBMAP says, and is not written there again', () =>
+    withLoop([], (device, mountpoint) => {
+      succeeds(EXT4D, ['mount', '-o', 'data=journal', device, mountpoint]);
+      const file = join(mountpoint, 'file');
+      const content = Buffer.alloc(64 << 10, 'x');
+      writeFileSync(file, content, { mode: 0o600 });
+      const ask = `import fcntl, struct
+      with open(${JSON.stringify(file)}) as f:
+        print(struct.unpack('i', fcntl.ioctl(f, 1, struct.pack('i', 0)))[0])`;
+      const block = Number(run('python3', ['-c', ask.replace(/^ {6}/gm, '')]).output);
+      const disk = openSync(device, 'r+');
+      const there = Buffer.alloc(content.length);
+      readSync(disk, there, 0, there.length, block * 4096);
+      assert.ok(there.equals(content), 'it was in the log only');
+      // As the kernel does with a swap file.
+      const swapped = Buffer.alloc(content.length, 'y');
+      writeSync(disk, swapped, 0, swapped.length, block * 4096);
+      fsyncSync(disk);
+      succeeds('umount', [mountpoint]);
+      readSync(disk, there, 0, there.length, block * 4096);
+      closeSync(disk);
+      assert.ok(there.equals(swapped), 'a checkpoint wrote over it');
+      const { code, output } = fsckFile(device);
+      assert.equal(code, 0, output);
     }));
 });

@@ -377,6 +377,8 @@ export class FakeFs implements Engine {
   writesThroughEngine(): boolean {
     return false;
   }
+  bringDataHome(): void {}
+
   journalsData(): boolean {
     return false;
   }
