@@ -174,7 +174,7 @@ function holds(vol: Volume, ino: Ino, value: Uint8Array, hash: number): boolean 
 /** ext4_xattr_inode_create, ext4_xattr_inode_write */
 function createValueInode(handle: Handle, owner: Inode, value: Uint8Array, hash: number): Ino {
   const { vol } = owner;
-  const inode = allocateInode(handle, vol, owner, S_IFREG | 0o600, owner);
+  const inode = allocateInode(handle, vol, owner, S_IFREG | 0o600, owner, EXT4_EA_INODE_FL);
   inode.setFlags((inode.flags & EXT4_EXTENTS_FL) | EXT4_EA_INODE_FL);
   inode.setRaw32('i_atime', hash);
   if (inode.fits(INODE.i_atime_extra)) inode.setRaw32('i_atime_extra', hash > 0x7fff_ffff ? 1 : 0);

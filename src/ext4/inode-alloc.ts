@@ -43,7 +43,8 @@ function stateOf(vol: Volume): AllocationState {
 
 /**
  * A new inode near `parent`, complete but for its links and contents: owner, times, generation, inherited flags, and the
- * root of an extent tree for files and directories. Its link count is 1. Throws FsError ENOSPC, EDQUOT.
+ * root of an extent tree for files and directories. Its link count is 1. Throws FsError ENOSPC, EDQUOT. `flags` are set
+ * before anything is counted for its owners.
  */
 export function allocateInode(
   handle: Handle,
@@ -51,6 +52,7 @@ export function allocateInode(
   parent: Inode,
   mode: number,
   cred: { readonly uid: number; readonly gid: number },
+  flags = 0,
 ): WritableInode {
   const isDirectory = (mode & S_IFMT) === S_IFDIR;
   if (totals(vol).freeInodes === 0) throw new FsError('ENOSPC', 'no free inodes');
@@ -58,7 +60,7 @@ export function allocateInode(
     const index = findFree(vol, group);
     if (index < 0) continue;
     const ino = take(handle, vol, group, index, isDirectory);
-    return fillIn(handle, vol, ino, parent, mode, cred);
+    return fillIn(handle, vol, ino, parent, mode, cred, flags);
   }
   throw new FsError('ENOSPC', 'no free inodes');
 }
@@ -146,6 +148,7 @@ function fillIn(
   parent: Inode,
   mode: number,
   cred: { readonly uid: number; readonly gid: number },
+  flags: number,
 ): WritableInode {
   const inode = Inode.load(vol, ino).edit(handle);
   if (inode.mode !== 0 && inode.linksCount !== 0) {
@@ -163,7 +166,7 @@ function fillIn(
   inode.setLinksCount(1);
   inode.set('i_generation', vol.env.random32());
   if (vol.geometry.inodeSize > GOOD_OLD_INODE_SIZE) inode.set('i_extra_isize', vol.policy.wantExtraIsize);
-  inode.setFlags(inheritedFlags(parent.flags, type));
+  inode.setFlags(inheritedFlags(parent.flags, type) | flags);
   if (parent.hasFlag(EXT4_PROJINHERIT_FL) && inode.fits(INODE.i_projid)) inode.set('i_projid', parent.projectId);
   const now = vol.env.now();
   inode.setAtime(now);

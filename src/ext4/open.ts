@@ -110,9 +110,6 @@ export function judgeFeatures(geometry: Geometry): string[] {
     ...describeFeatures('ro_compat', geometry.roCompat),
   ].filter((feature) => feature.support === 'ro');
   for (const { name } of readOnly) reasons.push(`the feature ${name} is supported for reading only`);
-  // The kernel charges such a value to each of its owners, as an inode and as space.
-  if ((geometry.incompat & INCOMPAT.ea_inode) !== 0 && (geometry.roCompat & RO_COMPAT.quota) !== 0)
-    reasons.push('the features ea_inode and quota together are supported for reading only');
   return reasons;
 }
 

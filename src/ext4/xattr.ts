@@ -182,7 +182,7 @@ export function listXattrs(inode: Inode): Uint8Array {
   return Uint8Array.from(parts);
 }
 
-/** Throws FsError: EEXIST, ENODATA, ENOSPC, E2BIG, EPERM, EOPNOTSUPP; CorruptionError. */
+/** Throws FsError: EEXIST, ENODATA, ENOSPC, EDQUOT, E2BIG, EPERM, EOPNOTSUPP; CorruptionError. */
 export function setXattr(vol: Volume, ino: Ino, name: Uint8Array, value: Uint8Array, flags: number): void {
   const wanted = checkName(name);
   if (value.length > XATTR_SIZE_MAX) throw new FsError('E2BIG');
@@ -206,6 +206,12 @@ export function removeXattr(vol: Volume, ino: Ino, name: Uint8Array): void {
     if (!exists) throw new FsError('ENODATA');
     return null;
   });
+}
+
+/** Entries whose values are in inodes of their own. Throws CorruptionError. */
+export function externalAttributes(inode: Inode): Attribute[] {
+  if (!hasEaInodes(inode.vol)) return [];
+  return [...inodeAttributes(inode), ...readBlockAttributes(inode)].filter(({ external }) => external !== null);
 }
 
 /** What a change may touch; with values elsewhere, those whose references change with it as well. */
@@ -238,14 +244,24 @@ function change(
     const replaced = [...inInode, ...inBlock].filter((attribute) => sameName(attribute, wanted));
     const added = decide(replaced.length > 0);
     let blocks = 0;
-    for (const attribute of replaced) blocks -= chargedBlocks(inode, attribute);
+    let values = 0;
+    for (const attribute of replaced) {
+      blocks -= chargedBlocks(inode, attribute);
+      if (attribute.external !== null) values--;
+    }
     let blockChanges = wasInBlock;
     if (added !== null) {
       allowXattrs(handle, vol);
       const { place, attribute } = findPlace(handle, inode, keptInInode, keptInBlock, added);
       if (place === 'block') blockChanges = true;
       (place === 'inode' ? keptInInode : keptInBlock).push(attribute);
-      blocks += chargedBlocks(inode, attribute);
+      if (attribute.external !== null) {
+        const charged = chargedBlocks(inode, attribute);
+        // Both values count for a moment.
+        vol.quotas?.mustHaveRoom(inode, charged, 1);
+        blocks += charged;
+        values++;
+      }
     }
     const references = new ValueReferences();
     references.drop(inInode);
@@ -254,6 +270,7 @@ function change(
     writeInodeAttributes(handle, writable, keptInInode);
     if (blockChanges) writeBlockAttributes(handle, writable, keptInBlock, references);
     if (blocks !== 0) writable.addBlocks(blocks);
+    vol.quotas?.addValues(handle, writable, values);
     writable.setCtime(vol.env.now());
     return references.settle(handle, writable);
   });
@@ -314,8 +331,31 @@ export function releaseXattrs(handle: Handle, vol: Volume, ino: Ino): Ino[] {
       releaseValues(handle, vol, ino, unused, readBlockAttributes, rewriteOwnBlock);
   }
   handle.ensureCredits(XATTR_CREDITS);
-  leaveXattrBlock(handle, Inode.load(vol, ino).edit(handle), null);
+  const inode = Inode.load(vol, ino).edit(handle);
+  // Those of a block that others keep.
+  giveUpCharges(handle, inode, pastCorruption(vol, () => externalAttributes(inode)) ?? []);
+  leaveXattrBlock(handle, inode, null);
   return unused;
+}
+
+/** What entries add to i_blocks and to the quotas of an inode that is about to lose them (ext4_xattr_inode_free_quota). */
+function giveUpCharges(handle: Handle, inode: WritableInode, attributes: readonly Attribute[]): void {
+  if (attributes.length === 0) return;
+  let blocks = 0;
+  for (const attribute of attributes) blocks += pastCorruption(inode.vol, () => chargedBlocks(inode, attribute)) ?? 0;
+  inode.addBlocks(-blocks);
+  inode.vol.quotas?.addValues(handle, inode, -attributes.length);
+}
+
+/** Null for what is damaged, which is reported. */
+function pastCorruption<T>(vol: Volume, part: () => T): T | null {
+  try {
+    return part();
+  } catch (error) {
+    if (!(error instanceof CorruptionError)) throw error;
+    vol.reportCorruption(error);
+    return null;
+  }
 }
 
 /** So many references are dropped in one handle, at two blocks each. */
@@ -329,25 +369,17 @@ function releaseValues(
   read: (inode: Inode) => Attribute[],
   write: (handle: Handle, inode: WritableInode, attributes: readonly Attribute[]) => void,
 ): void {
-  const pastCorruption = <T>(part: () => T): T | null => {
-    try {
-      return part();
-    } catch (error) {
-      if (!(error instanceof CorruptionError)) throw error;
-      vol.reportCorruption(error);
-      return null;
-    }
-  };
   for (;;) {
-    const attributes = pastCorruption(() => read(Inode.load(vol, ino))) ?? [];
+    const attributes = pastCorruption(vol, () => read(Inode.load(vol, ino))) ?? [];
     const batch = attributes.filter(({ external }) => external !== null).slice(0, RELEASE_BATCH);
     if (batch.length === 0) return;
     handle.ensureCredits(XATTR_CREDITS + 2 * RELEASE_BATCH);
     const inode = Inode.load(vol, ino).edit(handle);
+    giveUpCharges(handle, inode, batch);
     for (const attribute of batch) {
       const references = new ValueReferences();
       references.drop([attribute]);
-      unused.push(...(pastCorruption(() => references.settle(handle, inode)) ?? []));
+      unused.push(...(pastCorruption(vol, () => references.settle(handle, inode)) ?? []));
     }
     // With the references, so that after a restart none is dropped twice.
     write(

@@ -8,6 +8,7 @@ import type { Handle } from '../../jbd2/handle.js';
 import { EXT4_EA_INODE_FL, EXT4_ROOT_INO } from '../format/inode.js';
 import type { Inode } from '../inode.js';
 import type { Volume } from '../volume.js';
+import { externalAttributes } from '../xattr.js';
 import { type Grace, type Limits, QuotaEntry, type Resource, WritableQuotaEntry } from './quota-entry.js';
 import { QuotaFile, type QuotaType } from './quota-file.js';
 import { QuotaTree } from './quota-tree.js';
@@ -69,11 +70,24 @@ export class Quotas {
     this.add(handle, inode, 'inodes', 1);
   }
 
-  /** The inode ends, and with it all that is still counted for it. */
+  /** Values of attributes in inodes of their own, got or given up, which count for the inode that has the entries. */
+  addValues(handle: Handle, inode: Inode, count: number): void {
+    this.add(handle, inode, 'inodes', count);
+  }
+
+  /** Throws FsError EDQUOT if the owners may not have so much more, all of it. */
+  mustHaveRoom(inode: Inode, blocks: number, inodes: number): void {
+    if (!isCounted(inode)) return;
+    const owners = ownersOf(inode);
+    this.checkInodes(inode, owners, inodes);
+    if (blocks > 0 && this.roomFor(inode, blocks) < blocks)
+      throw new FsError('EDQUOT', `the quota leaves no room for ${blocks} blocks`);
+  }
+
+  /** The inode ends, and with it all that is still counted for it; its attributes are gone already. */
   release(handle: Handle, inode: Inode): void {
-    const { bytes, inodes } = usageOf(inode);
-    this.add(handle, inode, 'space', -bytes);
-    this.add(handle, inode, 'inodes', -inodes);
+    this.add(handle, inode, 'space', -inode.sectors * 512);
+    this.add(handle, inode, 'inodes', -1);
   }
 
   /** How many of `wanted` blocks the inode's owners may have, in whole clusters: at least one, or FsError EDQUOT. */
@@ -199,9 +213,12 @@ export function isCounted(inode: Inode): boolean {
   return !inode.vol.geometry.isOwnInode(inode.ino) && !inode.hasFlag(EXT4_EA_INODE_FL);
 }
 
-/** What an inode counts for with its owners. */
+/**
+ * What an inode counts for with its owners: values of its attributes are in its i_blocks, and an inode each however many
+ * share them (ext4_get_inode_usage). Throws CorruptionError.
+ */
 export function usageOf(inode: Inode): { readonly bytes: number; readonly inodes: number } {
-  return { bytes: inode.sectors * 512, inodes: 1 };
+  return { bytes: inode.sectors * 512, inodes: 1 + externalAttributes(inode).length };
 }
 
 export function ownersOf(inode: Inode): Owners {

@@ -64,6 +64,16 @@ export const FORMATS: readonly Format[] = [
     attributes: { lengths: [3, 20, 200, 600, 900, 1500, 5000], equal: true },
   },
   {
+    name: '1k-ea-inode-quota',
+    blockSize: 1024,
+    sizeMiB: 3,
+    args: [
+      ...['-b', '1024', ...SMALL, '-N', '160'],
+      ...['-O', 'ea_inode,quota,project', '-E', 'quotatype=usrquota:grpquota:prjquota'],
+    ],
+    attributes: { lengths: [3, 20, 200, 600, 900, 1500, 5000], equal: true },
+  },
+  {
     name: '1k-inline-data',
     blockSize: 1024,
     sizeMiB: 3,

@@ -70,6 +70,16 @@ const FORMATS = new Map<string, HostileFormat>([
   ],
   ['1k-large-dir', { blockSize: 1024, sizeMiB: 4, args: [...SMALL, '-O', 'large_dir'], deep: true }],
   ['1k-casefold', { blockSize: 1024, sizeMiB: 3, args: [...SMALL, '-O', 'casefold'], casefold: true }],
+  [
+    '1k-ea-inode-quota',
+    {
+      blockSize: 1024,
+      sizeMiB: 3,
+      args: [...SMALL, '-O', 'ea_inode,quota,project', '-E', 'quotatype=usrquota:grpquota:prjquota'],
+      policy: { userLimits: true, groupLimits: true, projectLimits: true },
+      largeValues: true,
+    },
+  ],
   ['1k-ea-inode', { blockSize: 1024, sizeMiB: 3, args: [...SMALL, '-O', 'ea_inode'], largeValues: true }],
   [
     '1k-inline-data',

@@ -76,7 +76,18 @@ describe('quotas', function () {
 
   const IDS = [0, 1, 255, 256, 1000, 65_535, 65_536, 70_000, 0xff_ffff, 0x100_0000, 0x8000_0000, 0xffff_fff0];
   const step = fc.record({
-    kind: fc.constantFrom('create', 'create', 'chown', 'remove', 'grow', 'shrink', 'xattr', 'project', 'commit'),
+    kind: fc.constantFrom(
+      'create',
+      'create',
+      'chown',
+      'remove',
+      'grow',
+      'shrink',
+      'xattr',
+      'no xattr',
+      'project',
+      'commit',
+    ),
     file: fc.nat(30),
     id: fc.oneof(fc.constantFrom(...IDS), fc.nat(0xffff_fffe)),
     size: fc.nat(60_000),
@@ -86,7 +97,10 @@ describe('quotas', function () {
     ['-b', '1024', ...QUOTA],
     ['-b', '4096', ...QUOTA],
     ['-b', '1024', ...QUOTA, '-O', '^extent,^64bit,^metadata_csum'],
+    ['-b', '1024', ...QUOTA, '-O', 'ea_inode'],
+    ['-b', '4096', ...QUOTA, '-O', 'ea_inode,bigalloc', '-C', '16384', '-I', '512'],
   ]) {
+    const largest = args.join().includes('ea_inode') ? 60_000 : 900;
     it(`are what is used, whoever owns it and whatever happens to it (${args.join(' ')})`, () => {
       const fresh = makeImage(16, args);
       checkProperty(
@@ -104,7 +118,10 @@ describe('quotas', function () {
             else if (kind === 'grow') {
               if (Inode.get(fs.volume, ino).usesExtents) fill(fs, ino, size);
             } else if (kind === 'shrink') fs.setattr(ino, { size: size >>> 4 });
-            else if (kind === 'xattr') fs.setxattr(ino, name('user.long'), new Uint8Array(size % 900), 0);
+            else if (kind === 'xattr')
+              fs.setxattr(ino, name(`user.long${id % 3}`), new Uint8Array(size % largest).fill(1), 0);
+            else if (kind === 'no xattr' && fs.getxattr(ino, name('user.long0')) !== null)
+              fs.removexattr(ino, name('user.long0'));
             else if (kind === 'project') fs.setProject(ino, id, user(0));
           }
           closeAndCheck(opened);
@@ -228,6 +245,77 @@ describe('quotas', function () {
     fs.setattr(b, { gid: 8 });
     refused('EDQUOT', () => fs.volume.quotas && fs.setProject(a, 3, user(0)));
     closeAndCheck(opened);
+  });
+
+  describe('with values of attributes in inodes of their own', () => {
+    const large = name('user.large');
+    const CLUSTER = 1024;
+    let image: Uint8Array;
+    before(() => {
+      image = makeImage(16, ['-b', '1024', ...QUOTA, '-O', 'ea_inode']);
+    });
+
+    it('charge everyone who has the value for all of it and an inode, and nobody for the inode itself', () => {
+      const opened = open(image.slice());
+      const { fs } = opened;
+      // In the inode, and in a block that both share.
+      for (const [ids, attributes] of [
+        [[5, 6], [large]],
+        [
+          [15, 16],
+          [large, ...[1, 2, 3].map((i) => name(`user.${i}${'n'.repeat(200)}`))],
+        ],
+      ] as const) {
+        const inos = ids.map((id) => fs.create(ROOT, name(`f${id}`), FREG, user(id)));
+        for (const ino of inos) for (const each of attributes) fs.setxattr(ino, each, new Uint8Array(2500).fill(9), 0);
+        const block = attributes.length > 1 ? CLUSTER : 0;
+        const charged = [attributes.length * 3 * CLUSTER + block, 1 + attributes.length];
+        for (const id of ids) assert.deepEqual(used(opened, 'user', id), charged);
+        fs.setattr(inos[0], { uid: 7 });
+        assert.equal(used(opened, 'user', ids[0]), null);
+        assert.deepEqual(used(opened, 'user', 7), charged);
+        fs.setxattr(inos[0], large, new Uint8Array(10), 0);
+        fs.evict([fs.unlink(ROOT, name(`f${ids[1]}`))]);
+        assert.equal(used(opened, 'user', ids[1]), null);
+        fs.evict([fs.unlink(ROOT, name(`f${ids[0]}`))]);
+        assert.equal(used(opened, 'user', 7), null);
+      }
+      closeAndCheck(opened);
+    });
+
+    it('are refused to those who have no room for the value or its inode', () => {
+      const opened = open(image.slice(), LIMITS);
+      const { fs } = opened;
+      setLimits(opened, 'user', 7, { space: { soft: 0, hard: 10 << 10 } });
+      setLimits(opened, 'user', 8, { inodes: { soft: 0, hard: 2 } });
+      const [a, b] = [7, 8].map((id) => fs.create(ROOT, name(`f${id}`), FREG, user(id)));
+      fs.actAs(user(7));
+      refused('EDQUOT', () => fs.setxattr(a, large, new Uint8Array(11_000), 0));
+      fs.setxattr(a, large, new Uint8Array(5000), 0);
+      refused('EDQUOT', () => fs.setxattr(a, name('user.other'), new Uint8Array(6000), 0));
+      assert.deepEqual(used(opened, 'user', 7), [5 * CLUSTER, 2]);
+      fs.actAs(user(8));
+      fs.setxattr(b, large, new Uint8Array(5000), 0);
+      refused('EDQUOT', () => fs.setxattr(b, name('user.other'), new Uint8Array(6000), 0));
+      assert.deepEqual(used(opened, 'user', 8), [5 * CLUSTER, 2]);
+      fs.actAs(user(0));
+      fs.setxattr(b, name('user.other'), new Uint8Array(6000), 0);
+      closeAndCheck(opened);
+    });
+
+    it('are given back by the mount that finds an inode with many of them deleted', () => {
+      const opened = open(makeImage(16, ['-b', '1024', '-I', '1024', ...QUOTA, '-O', 'ea_inode', '-J', 'size=1']));
+      const { fs } = opened;
+      const ino = fs.create(ROOT, name('f'), FREG, user(5));
+      for (let i = 0; i < 30; i++) fs.setxattr(ino, name(`user.${i}`), new Uint8Array(1500 + i).fill(i), 0);
+      assert.deepEqual(used(opened, 'user', 5)?.[1], 31);
+      fs.unlink(ROOT, name('f'));
+      fs.volume.journal.commitNow();
+      const crashed = open(opened.image.slice());
+      assert.equal(crashed.fs.report.orphans?.deleted, 1);
+      assert.equal(used(crashed, 'user', 5), null);
+      closeAndCheck(crashed);
+    });
   });
 
   it('of a project are inherited, and its files stay in it', () => {
