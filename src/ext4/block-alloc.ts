@@ -201,8 +201,8 @@ function markUsed(handle: Handle, vol: Volume, state: AllocatorState, start: num
 }
 
 /**
- * Marks as used what of [start, start + count) is free, wherever it came from; `taken` is told of each run that was.
- * Changes a bitmap and a descriptor for each group. Throws CorruptionError for blocks that hold fixed metadata.
+ * Marks as used what is free of the clusters that hold [start, start + count), wherever it came from; `taken` is told of each
+ * run that was. Changes a bitmap and a descriptor for each group. Throws CorruptionError for blocks that hold fixed metadata.
  */
 export function claimBlocks(
   handle: Handle,
@@ -212,25 +212,28 @@ export function claimBlocks(
   taken: (start: number, count: number) => void,
 ): void {
   const { geometry } = vol;
-  if (!blocksMayBeUsed(vol, start, count)) {
+  const { clusterRatio } = geometry;
+  const from = geometry.clusterStart(start);
+  const stop = geometry.clustersFor(start + count) * clusterRatio;
+  if (!blocksMayBeUsed(vol, from, stop - from)) {
     throw new CorruptionError('block map', `block ${start}`, `blocks ${start}+${count} hold metadata, or lie outside`);
   }
-  for (let at = start; at < start + count; ) {
+  for (let at = from; at < stop; ) {
     const group = geometry.groupOf(at);
-    const first = geometry.groupFirstBlock(group);
-    const end = Math.min(start + count, first + geometry.blocksPerGroup);
+    const end = Math.min(stop, geometry.groupFirstBlock(group + 1));
     const { view } = blockBitmapForUse(handle, vol, GroupDescriptor.get(vol, group));
+    const isUsed = (nr: number) => testBit(view, geometry.bitOf(nr));
     // All used is what a change of what was there before finds; all free what is new.
-    if (allBits(view, at - first, end - at, true)) at = end;
+    if (allBits(view, geometry.bitOf(at), (end - at) / clusterRatio, true)) at = end;
     while (at < end) {
       let run = 0;
-      while (at + run < end && !testBit(view, at + run - first)) run++;
+      while (at + run < end && !isUsed(at + run)) run += clusterRatio;
       if (run > 0) {
         markUsed(handle, vol, allocatorState(vol), at, run);
         taken(at, run);
       }
       at += run;
-      while (at < end && testBit(view, at - first)) at++;
+      while (at < end && isUsed(at)) at += clusterRatio;
     }
   }
 }

@@ -3,9 +3,11 @@
  * commits do not hold. A block may go from one file to another, and the records may say that it came before they say that
  * it went: so nothing is free before all has been replayed. In order:
  *
- *   1. claim: every block that a record maps, and that is free, is taken, so that no tree or directory gets it;
+ *   1. claim: every cluster that a record maps, and that is free, is taken, so that no tree or directory gets it;
  *   2. mapRange, unmapRange, letGo: maps change, bitmaps do not;
  *   3. settle: what was claimed or let go, and is mapped by none of the files, becomes free (ext4_fc_set_bitmaps_and_counters).
+ *
+ * What becomes used or free is whole clusters; without bigalloc those are blocks.
  */
 import { CorruptionError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
@@ -13,29 +15,21 @@ import { claimBlocks, freeBlocks, type Run } from './block-alloc.js';
 import { mapBlock, maxFileBytes } from './block-map.js';
 import { EXTENT_CREDITS } from './extent-edit.js';
 import { convertUnwritten, convertWritten, insertExtent } from './extent-insert.js';
-import { ExtentNode } from './extent-node.js';
 import { creditsForExtent, removeExtents } from './extent-remove.js';
+import { type FileBlocks, fileBlocks } from './fast-commit-file-blocks.js';
 import { EXT_MAX_BLOCKS } from './format/extent.js';
 import { makeTable, removeMapped, setPointers } from './indirect-edit.js';
 import { type Ino, Inode } from './inode.js';
-import { walkInodeBlocks } from './inode-blocks.js';
 import { addOrphan } from './orphan.js';
 import { firstShared, joinRuns, subtractRuns } from './run-sets.js';
 import type { Volume } from './volume.js';
+import { valueBlocks } from './xattr.js';
 
 export interface MappedRange {
   readonly lblk: number;
   readonly count: number;
   readonly pblk: number;
   readonly unwritten: boolean;
-}
-
-interface FileBlocks {
-  readonly data: Run[];
-  readonly dataBlocks: number;
-  readonly treeBlocks: number;
-  /** Logical block behind the last one that is written. */
-  readonly writtenEnd: number;
 }
 
 export class FastCommitBlocks {
@@ -45,6 +39,10 @@ export class FastCommitBlocks {
   private readonly released: Run[] = [];
   /** Mapped where they were not mapped before. */
   private readonly inserted: Run[] = [];
+  /** With bigalloc, mapped by files before fast commits changed their maps: more blocks of such a cluster are no new ones. */
+  private readonly owned: Run[] = [];
+  /** Files whose map may have changed, and is in `owned`. */
+  private readonly noted = new Set<Ino>();
   /** Files whose map or size may have changed. */
   private readonly changed = new Set<Ino>();
 
@@ -65,6 +63,7 @@ export class FastCommitBlocks {
   /** The file is gone: its number may be another's from now on. */
   forget(ino: Ino): void {
     this.changed.delete(ino);
+    this.noted.delete(ino);
   }
 
   /** Maps the range, whatever was there (ext4_fc_replay_add_range). */
@@ -76,6 +75,10 @@ export class FastCommitBlocks {
       throw this.corrupt(ino, `blocks ${lblk}+${count} are beyond what can be mapped`);
     if (unwritten && !usesExtents) throw this.corrupt(ino, 'a block map has no unwritten blocks');
     this.changed.add(ino);
+    if (vol.geometry.clusterRatio > 1) {
+      this.noteOwned(ino);
+      this.leaveOldClusters(ino, lblk, end, pblk - lblk);
+    }
     for (let at = lblk; at < end; ) {
       const mapping = mapBlock(this.file(ino), at);
       let length = Math.min(mapping.count, end - at);
@@ -100,10 +103,37 @@ export class FastCommitBlocks {
           length = Math.min(length, mapBlock(this.file(ino), from).count);
           setPointers(handle, this.file(ino), from, target, length);
         }
-        this.inserted.push({ start: target, count: length });
+        this.inserted.push(this.clusters(target, length));
       });
       at += length;
     }
+  }
+
+  private noteOwned(ino: Ino): void {
+    if (this.noted.has(ino)) return;
+    this.noted.add(ino);
+    this.owned.push(...fileBlocks(this.file(ino)).data);
+  }
+
+  /**
+   * What is mapped to other clusters than those that the range goes to has gone, even if the records say so only later:
+   * no tree is read in which a cluster of the file lies in two places.
+   */
+  private leaveOldClusters(ino: Ino, lblk: number, end: number, distance: number): void {
+    const { geometry } = this.vol;
+    const stop = geometry.clustersFor(end) * geometry.clusterRatio;
+    for (let at = geometry.clusterStart(lblk); at < stop; ) {
+      const mapping = mapBlock(this.file(ino), at);
+      const next = Math.min(stop, at + mapping.count);
+      if (mapping.pblk !== 0 && mapping.pblk !== at + distance) this.unmapRange(ino, at, next - at);
+      at = next;
+    }
+  }
+
+  private clusters(start: number, count: number): Run {
+    const { geometry } = this.vol;
+    const from = geometry.clusterStart(start);
+    return { start: from, count: geometry.clustersFor(start + count) * geometry.clusterRatio - from };
   }
 
   /** Unmaps what is mapped in the range (ext4_fc_replay_del_range). */
@@ -123,7 +153,7 @@ export class FastCommitBlocks {
   }
 
   private letGo(start: number, count: number): number {
-    this.released.push({ start, count });
+    this.released.push(this.clusters(start, count));
     return count;
   }
 
@@ -143,7 +173,7 @@ export class FastCommitBlocks {
     for (const ino of this.changed) {
       const inode = Inode.load(this.vol, ino);
       if (!inode.isRegular) continue;
-      const blocks = inode.usesExtents ? walkExtents(inode) : walkMap(inode);
+      const blocks = fileBlocks(inode);
       for (const run of blocks.data) mapped.push(run);
       this.correct(inode, blocks);
     }
@@ -159,17 +189,18 @@ export class FastCommitBlocks {
 
   /** Blocks that files got, that were in use before, and that no file let go of. */
   private takenFromOthers(): Run[] {
-    return subtractRuns(joinRuns(this.inserted), joinRuns([...this.claimed, ...this.released]));
+    return subtractRuns(joinRuns(this.inserted), joinRuns([...this.claimed, ...this.released, ...this.owned]));
   }
 
   /** i_blocks is not what it was: the tree may be another. A truncate that was under way is left to orphan processing. */
-  private correct(inode: Inode, { dataBlocks, treeBlocks, writtenEnd }: FileBlocks): void {
-    const { blockSize } = this.vol.geometry;
-    const sectors = (dataBlocks + treeBlocks + (inode.fileAcl === 0 ? 0 : 1)) * (blockSize / 512);
+  private correct(inode: Inode, { blocks, writtenEnd }: FileBlocks): void {
+    const { blockSize, clusterRatio } = this.vol.geometry;
+    const attributes = (inode.fileAcl === 0 ? 0 : clusterRatio) + valueBlocks(inode);
+    const sectors = (blocks + attributes) * (blockSize / 512);
     const endsBeyondSize = writtenEnd * blockSize >= inode.sizeBytes + blockSize;
     if (sectors === inode.sectors && !endsBeyondSize) return;
     this.vol.journal.run(8, (handle) => {
-      inode.edit(handle).setSectors(sectors);
+      inode.edit(handle).correctSectors(sectors);
       if (endsBeyondSize) addOrphan(handle, inode);
     });
   }
@@ -185,46 +216,4 @@ export class FastCommitBlocks {
   private corrupt(ino: Ino, finding: string): CorruptionError {
     return new CorruptionError('fast commit', `inode ${ino}`, finding);
   }
-}
-
-/** Through the cache, where changes are that are not on the device yet. Throws CorruptionError. */
-function walkExtents(inode: Inode): FileBlocks {
-  const data: Run[] = [];
-  let dataBlocks = 0;
-  let treeBlocks = 0;
-  let writtenEnd = 0;
-  const seed = inode.seed;
-  const walk = (node: ExtentNode, endLblk: number): void => {
-    for (let i = 0; i < node.entries; i++) {
-      if (node.depth > 0) {
-        treeBlocks++;
-        const childEnd = i + 1 < node.entries ? node.lblk(i + 1) : endLblk;
-        walk(node.child(inode, seed, i, childEnd), childEnd);
-        continue;
-      }
-      data.push({ start: node.pblk(i), count: node.count(i) });
-      dataBlocks += node.count(i);
-      if (!node.unwritten(i)) writtenEnd = node.endLblk(i);
-    }
-  };
-  walk(ExtentNode.root(inode), EXT_MAX_BLOCKS);
-  return { data, dataBlocks, treeBlocks, writtenEnd };
-}
-
-function walkMap(inode: Inode): FileBlocks {
-  const data: Run[] = [];
-  let dataBlocks = 0;
-  let treeBlocks = 0;
-  let writtenEnd = 0;
-  walkInodeBlocks(inode, {
-    data(lblk, count, pblk) {
-      data.push({ start: pblk, count });
-      dataBlocks += count;
-      writtenEnd = lblk + count;
-    },
-    tree() {
-      treeBlocks++;
-    },
-  });
-  return { data, dataBlocks, treeBlocks, writtenEnd };
 }

@@ -1,7 +1,7 @@
 /**
  * Replay of fast commits (ext4_fc_replay): names, inodes and ranges, in the order in which they were recorded, applied
  * through the engine to a volume in memory. What fast commits do not hold follows from what they do: bitmaps, counts,
- * the links of directories, the entries "." and "..".
+ * the links of directories, the entries "." and "..", what quotas count.
  *
  * A record may be about an inode that is gone by the end, or that had no name yet: the kernel drops the creation of
  * what was deleted again, and keeps the rest. So names of inodes that are not there are passed over.
@@ -23,6 +23,7 @@ import { isInodeTaken } from './inode-alloc.js';
 import { countSubdirectory, NEW_INODE_CREDITS } from './namei.js';
 import { addOrphan, removeOrphan } from './orphan.js';
 import { chainedOrphans, filedOrphans } from './orphan-list.js';
+import { Quotas } from './quota/quotas.js';
 import { totals } from './totals.js';
 import type { Environment, Geometry, Timestamp, Volume } from './volume.js';
 
@@ -41,7 +42,7 @@ export function replayFastCommits(
   found: FastCommits,
   env: Environment,
 ): void {
-  refuseWhatCannotBeKept(geometry);
+  refuseReadOnlyFeatures(geometry);
   const records: { record: FastCommitRecord; commit: number }[] = [];
   let commit = 0;
   for (const { record } of fastCommitRecords(source, geometry.inodeSize)) {
@@ -49,23 +50,27 @@ export function replayFastCommits(
     if (record.tag === 'TAIL') commit++;
     if (records.length === found.records) break;
   }
+  const ownQuotas = new Set(geometry.quotaInums.values());
+  // The kernel records quota files like others, but not their content: here they are counted.
+  const wanted = records.filter(({ record }) => !('ino' in record && ownQuotas.has(record.ino)));
   const newest = newestChange(records.map(({ record }) => record));
   const vol = directVolume(device, geometry, newest === null ? env : { ...env, now: () => newest }, {
     log: new BlockRuns(source.blockMap),
   });
   const { journal } = vol;
   totals(vol);
+  if (geometry.quotaInums.size > 0) {
+    vol.quotas = new Quotas(vol);
+    journal.extraCredits = vol.quotas.credits;
+  }
   allocatorState(vol).ignoresReserves = true;
-  new FastCommitReplay(vol, records).run();
+  new FastCommitReplay(vol, wanted).run();
   journal.flushAll();
   const failure: FsError | null = journal.aborted;
   if (failure !== null) throw failure;
 }
 
-function refuseWhatCannotBeKept({ compat, incompat, roCompat, quotaInums }: Geometry): void {
-  if (quotaInums.size > 0) {
-    throw new UnsupportedError('fast commits do not hold what quotas count: run e2fsck', ['fast_commit', 'quota']);
-  }
+function refuseReadOnlyFeatures({ compat, incompat, roCompat }: Geometry): void {
   const names = [
     ...describeFeatures('compat', compat),
     ...describeFeatures('incompat', incompat),
@@ -113,12 +118,15 @@ class FastCommitReplay {
 
   run(): void {
     this.records.forEach(({ record, commit }, position) => {
-      if (record.tag === 'ADD_RANGE' && record.count > 0) this.blocks.claim(record.pblk, record.count);
       if (record.tag !== 'INODE') return;
       const key = `${commit}/${record.ino}`;
       const places = this.recorded.get(key);
       if (places === undefined) this.recorded.set(key, [position]);
       else places.push(position);
+    });
+    this.records.forEach(({ record }, position) => {
+      if (record.tag !== 'ADD_RANGE' || record.count === 0 || this.isInline(record.ino, position)) return;
+      this.blocks.claim(record.pblk, record.count);
     });
     for (; this.position < this.records.length; this.position++) this.replay(this.records[this.position].record);
     this.blocks.settle(() => this.discardDeleted());
@@ -232,6 +240,7 @@ class FastCommitReplay {
 
   private range(record: RangeRecord): void {
     const { ino, lblk, count } = record;
+    if (this.isInline(ino, this.position)) return;
     this.recordedFirst(ino);
     if (!this.isNumber(ino) || !isInodeTaken(this.vol, ino)) return;
     const inode = Inode.load(this.vol, ino);
@@ -253,9 +262,21 @@ class FastCommitReplay {
     this.checkNumber(ino);
     const recorded = readRecorded(raw);
     const isOld = isSameInode(this.vol, ino, recorded);
-    // One without a name (O_TMPFILE) gets one.
-    const revived = isOld && recorded.links > 0 && Inode.load(this.vol, ino).linksCount === 0;
-    if (!isOld || revived) replayInode(this.vol, this.blocks, ino, raw);
+    const inode = Inode.load(this.vol, ino);
+    // One without a name (O_TMPFILE) gets one; content leaves the inode for blocks.
+    const revived = isOld && recorded.links > 0 && inode.linksCount === 0;
+    const grown = isOld && inode.hasInlineData && !recorded.isInline;
+    if (!isOld || revived || grown) replayInode(this.vol, this.blocks, ino, raw);
+  }
+
+  /**
+   * Whether what the inode holds, by the record after this position or else before it, is in the inode. Then it has no
+   * ranges: the kernel takes the content for a block map when it looks for some.
+   */
+  private isInline(ino: Ino, position: number): boolean {
+    const places = this.recorded.get(`${this.records[position].commit}/${ino}`) ?? [];
+    const place = places.find((each) => each > position) ?? places.at(-1);
+    return place !== undefined && readRecorded((this.records[place].record as InodeRecord).raw).isInline;
   }
 
   /** Blocks of deleted files are wanted by others: they become free now, not in orphan processing. */

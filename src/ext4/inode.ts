@@ -428,8 +428,12 @@ export class WritableInode extends Inode {
   }
   /** Counts blocks added to or taken from this inode, for its owners too (dquot_alloc_block_nofail, dquot_free_block). */
   addBlocks(blocks: number): void {
+    this.correctSectors(Math.max(0, this.sectors + blocks * (this.vol.geometry.blockSize / 512)));
+  }
+  /** i_blocks becomes this, for its owners too. */
+  correctSectors(sectors: number): void {
     const before = this.sectors;
-    this.setSectors(Math.max(0, before + blocks * (this.vol.geometry.blockSize / 512)));
+    this.setSectors(sectors);
     this.vol.quotas?.addSpace(this.handle, this, (this.sectors - before) * 512);
   }
   setAtime(time: Timestamp): void {

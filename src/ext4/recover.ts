@@ -12,7 +12,7 @@ import type { BlockDevice } from '../block/device.js';
 import { OverlayDevice } from '../block/overlay-device.js';
 import { crc32c } from '../codec/crc.js';
 import { ownView } from '../codec/view.js';
-import { CorruptionError, UnsupportedError } from '../errors.js';
+import { CorruptionError } from '../errors.js';
 import { JBD2_MAGIC } from '../jbd2/format.js';
 import type { LogSource } from '../jbd2/log-walker.js';
 import { type RecoveryInfo, replay, revoke, scan } from '../jbd2/recovery.js';
@@ -88,12 +88,8 @@ export function recoverLog(device: BlockDevice, geometry: Geometry, options: Rec
     revoke(source, info);
     replay(source, info);
     fastCommits = scanFastCommits(source, geometry.inodeSize, info.endTid);
-    if (fastCommits.commits > 0) {
-      // Which blocks of a cluster a file keeps is not followed there.
-      if (geometry.clusterRatio > 1)
-        throw new UnsupportedError('fast commits of a bigalloc image are not replayed: run e2fsck', ['fast_commit']);
+    if (fastCommits.commits > 0)
       changes = changesOfFastCommits(replayedInMemory(source, geometry, info), source, fastCommits, env);
-    }
   }
   const state = needsRecovery ? 'recovered' : info !== null ? 'discarded' : errno !== 0 ? 'error-noted' : 'clean';
   const result = report(state, needsRecovery ? info : null, errno, fastCommits?.commits);

@@ -214,6 +214,11 @@ export function externalAttributes(inode: Inode): Attribute[] {
   return [...inodeAttributes(inode), ...readBlockAttributes(inode)].filter(({ external }) => external !== null);
 }
 
+/** What they add to i_blocks, in blocks. Throws CorruptionError. */
+export function valueBlocks(inode: Inode): number {
+  return externalAttributes(inode).reduce((sum, attribute) => sum + chargedBlocks(inode, attribute), 0);
+}
+
 /** What a change may touch; with values elsewhere, those whose references change with it as well. */
 export function changeCredits(vol: Volume, ino: Ino, valueLength: number): number {
   if (!hasEaInodes(vol)) return XATTR_CREDITS;

@@ -38,6 +38,8 @@ interface Scenario {
   readonly mountOptions?: string;
   /** Block maps cannot do it, or the kernel commits it in full. */
   readonly needsExtents?: boolean;
+  /** The kernel commits it in full where content lies in inodes. */
+  readonly fullIfInline?: boolean;
 }
 
 function fsync(path: string): void {
@@ -146,6 +148,7 @@ const SCENARIOS: Record<string, Scenario> = {
   },
   'a deleted file is still open': {
     needsExtents: true,
+    fullIfInline: true,
     before(at) {
       writeFileSync(at('old'), Buffer.alloc(100_000, 1));
       writeFileSync(at('kept'), 'k');
@@ -222,6 +225,27 @@ const SCENARIOS: Record<string, Scenario> = {
       fsync(at('file'));
     },
   },
+  'small files grow and shrink': {
+    before(at) {
+      for (const [i, size] of [0, 20, 60, 61, 100, 150].entries()) writeFileSync(at(`${i}`), Buffer.alloc(size, 'o'));
+    },
+    changes(at) {
+      for (let i = 0; i < 6; i++) write(at(`new${i}`), Buffer.alloc(i * 30, 'n'));
+      for (let i = 0; i < 6; i++) {
+        truncateSync(at(`${i}`), 10 * i);
+        fsync(at(`${i}`));
+        appendFileSync(at(`${i}`), Buffer.alloc(30 * i, 'a'));
+        fsync(at(`${i}`));
+      }
+      appendFileSync(at('new1'), Buffer.alloc(5000, 'b'));
+      fsync(at('new1'));
+      truncateSync(at('new5'), 0);
+      appendFileSync(at('new5'), Buffer.alloc(100, 'c'));
+      fsync(at('new5'));
+      truncateSync(at('new2'), 100_000);
+      fsync(at('new2'));
+    },
+  },
   'space is preallocated and written': {
     needsExtents: true,
     before(at) {
@@ -264,6 +288,8 @@ const LAYOUTS: Record<string, readonly string[]> = {
   '4 KiB blocks': [],
   '1 KiB blocks, no checksums': ['-b', '1024', '-O', '^metadata_csum'],
   'block maps': ['-b', '1024', '-O', '^extent,^64bit'],
+  bigalloc: ['-O', 'bigalloc', '-C', '16384'],
+  'inline data': ['-O', 'inline_data', '-I', '256'],
 };
 
 /** Seeded operations on a few names, so that they meet; all is synced at the end. */
@@ -382,7 +408,7 @@ function checkRecovered(scenario: Scenario, mkfs: readonly string[], what: strin
 
 /** More of them: EXT4D_SEED is the first, EXT4D_RUNS how many. */
 const FIRST_SEED = Number(process.env.EXT4D_SEED ?? 1);
-const SEEDS = Number(process.env.EXT4D_RUNS ?? 3);
+const SEEDS = Number(process.env.EXT4D_RUNS ?? 4);
 
 describe('fast commits that the kernel wrote', function () {
   this.timeout(60_000 + SEEDS * 20_000);
@@ -394,16 +420,18 @@ describe('fast commits that the kernel wrote', function () {
   for (const [name, scenario] of Object.entries(SCENARIOS)) {
     for (const [layout, mkfs] of Object.entries(LAYOUTS)) {
       if (scenario.needsExtents && layout === 'block maps') continue;
+      if (scenario.fullIfInline && layout === 'inline data') continue;
       it(`${name} (${layout})`, () => assert.ok(checkRecovered(scenario, mkfs, '') > 0, 'the kernel committed fast'));
     }
   }
 
   for (const mountOptions of ['', 'data=writeback', 'nodelalloc', 'data=writeback,nodelalloc,dioread_lock']) {
+    const layouts = [[], ['-b', '1024'], LAYOUTS.bigalloc, LAYOUTS['inline data']];
     it(`whatever was done (${mountOptions === '' ? 'default options' : mountOptions})`, () => {
       let fastCommits = 0;
       for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
         const changes = randomChanges(seed, 60);
-        fastCommits += checkRecovered({ changes, mountOptions }, seed % 2 === 0 ? [] : ['-b', '1024'], `seed ${seed}`);
+        fastCommits += checkRecovered({ changes, mountOptions }, layouts[seed % layouts.length], `seed ${seed}`);
       }
       assert.ok(fastCommits > 0, 'the kernel committed fast');
     });

@@ -1,5 +1,5 @@
 /** Fast commits written by hand, on an image with an empty log that asks for recovery: no root, and as adversarial as wanted. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { MemoryDevice } from '../../src/block/memory-device.js';
 import { crc32c } from '../../src/codec/crc.js';
@@ -8,16 +8,25 @@ import { mapBlock } from '../../src/ext4/block-map.js';
 import { INCOMPAT } from '../../src/ext4/features.js';
 import { EXT_INIT_MAX_LEN } from '../../src/ext4/format/extent.js';
 import { EXT4_FC_TAG } from '../../src/ext4/format/fast-commit.js';
-import { EXT4_EXTENTS_FL, INODE, S_IFREG } from '../../src/ext4/format/inode.js';
+import {
+  EXT4_EXTENTS_FL,
+  EXT4_INLINE_DATA_FL,
+  I_BLOCK_BYTES,
+  I_BLOCK_OFFSET,
+  INODE,
+  S_IFREG,
+} from '../../src/ext4/format/inode.js';
 import { SUPERBLOCK, SUPERBLOCK_OFFSET } from '../../src/ext4/format/superblock.js';
+import { EXT4_XATTR_MAGIC, XATTR_IBODY_HEADER_BYTES } from '../../src/ext4/format/xattr.js';
 import { frozenVolume } from '../../src/ext4/frozen-volume.js';
 import { Inode } from '../../src/ext4/inode.js';
 import { openLogSource } from '../../src/ext4/journal-inode.js';
 import { lookup } from '../../src/ext4/namei.js';
 import { readGeometry } from '../../src/ext4/open.js';
 import { stampSuperblock } from '../../src/ext4/superblock-io.js';
+import { encodeAttributes } from '../../src/ext4/xattr-entries.js';
 import { JBD2_FEATURE_INCOMPAT, JOURNAL_SUPERBLOCK } from '../../src/jbd2/format.js';
-import { makeImage, withScratch } from './mke2fs.js';
+import { makeImageFile, run, withScratch } from './mke2fs.js';
 
 export const BLOCK_SIZE = 1024;
 /** Bytes of a record of an inode: 128 and i_extra_isize. */
@@ -66,20 +75,38 @@ export interface InodeFields {
   readonly generation?: number;
   readonly fileAcl?: number;
   readonly extraIsize?: number;
+  readonly uid?: number;
+  /** Content in the inode: recorded with all that is behind the fixed fields. */
+  readonly inline?: Uint8Array;
 }
+
+/** Bytes of an inode. */
+const WHOLE_INODE_BYTES = 256;
+const SYSTEM_DATA = { index: 7, name: text('data'), external: null };
 
 /** An inode as the kernel would record it. */
 export function inode(ino: number, fields: InodeFields = {}): Record {
-  const raw = new Uint8Array(INODE_BYTES);
+  const { inline, extraIsize = 32 } = fields;
+  const raw = new Uint8Array(inline === undefined ? INODE_BYTES : WHOLE_INODE_BYTES);
   const view = ownView(raw);
-  const { mode = S_IFREG | 0o644, links = 1, size = 0, flags = EXT4_EXTENTS_FL, generation = 77 } = fields;
+  const { mode = S_IFREG | 0o644, links = 1, generation = 77 } = fields;
+  const { size = inline?.length ?? 0, flags = inline === undefined ? EXT4_EXTENTS_FL : EXT4_INLINE_DATA_FL } = fields;
+  if (inline !== undefined) {
+    raw.set(inline.subarray(0, I_BLOCK_BYTES), I_BLOCK_OFFSET);
+    const header = 128 + extraIsize;
+    const from = header + XATTR_IBODY_HEADER_BYTES;
+    view.setUint32(header, EXT4_XATTR_MAGIC, true);
+    const attributes = [{ ...SYSTEM_DATA, value: inline.slice(I_BLOCK_BYTES) }];
+    encodeAttributes(view, raw, { from, end: raw.length, valueBase: from }, attributes, false);
+  }
   INODE.i_mode.set(view, 0, mode);
   INODE.i_links_count.set(view, 0, links);
   INODE.i_size_lo.set(view, 0, size);
   INODE.i_flags.set(view, 0, flags);
   INODE.i_generation.set(view, 0, generation);
   INODE.i_file_acl_lo.set(view, 0, fields.fileAcl ?? 0);
-  INODE.i_extra_isize.set(view, 0, fields.extraIsize ?? 32);
+  INODE.i_extra_isize.set(view, 0, extraIsize);
+  INODE.i_uid.set(view, 0, fields.uid ?? 0);
   INODE.i_ctime.set(view, 0, 1_800_000_000);
   INODE.i_mtime.set(view, 0, 1_800_000_000);
   return [EXT4_FC_TAG.INODE, joined(words(ino), raw)];
@@ -98,8 +125,8 @@ export class FastCommitImage {
   logBlock = 0;
   private nextBlock = 0;
 
-  /** From the bytes of another, before anything was committed to it, or afresh. */
-  constructor(blank?: Uint8Array) {
+  /** From the bytes of another, before anything was committed to it, or afresh, with more arguments for mke2fs. */
+  constructor(blank?: Uint8Array, mkfs: readonly string[] = []) {
     if (blank !== undefined) {
       this.bytes = blank;
       this.look();
@@ -109,7 +136,11 @@ export class FastCommitImage {
       const content = join(scratch, 'content');
       for (const path of ['', ...DIRECTORIES]) mkdirSync(join(content, path));
       for (const path of FILES) writeFileSync(join(content, path), Buffer.alloc(8 * BLOCK_SIZE, path));
-      return makeImage(8, ['-b', '1024', '-O', 'fast_commit', '-J', 'size=2', '-N', '128', '-d', content]);
+      const path = join(scratch, 'image');
+      makeImageFile(path, 8, ['-b', '1024', '-O', 'fast_commit', '-J', 'size=2', '-N', '128', ...mkfs, '-d', content]);
+      // mke2fs does not count what it copies in.
+      run('e2fsck', ['-fy', path]);
+      return new Uint8Array(readFileSync(path));
     });
     this.look();
     const device = new MemoryDevice(this.bytes);
@@ -135,7 +166,8 @@ export class FastCommitImage {
       const ino = lookup(volume, parent, text(path.slice(path.indexOf('/') + 1)));
       this.ino.set(path, ino);
       this.generation.set(path, Inode.load(volume, ino).generation);
-      this.firstBlock.set(path, mapBlock(Inode.load(volume, ino), 0).pblk);
+      const found = Inode.load(volume, ino);
+      if (!found.hasInlineData) this.firstBlock.set(path, mapBlock(found, 0).pblk);
     }
   }
 

@@ -3,9 +3,12 @@ import assert from 'node:assert/strict';
 import { MemoryDevice } from '../../../src/block/memory-device.js';
 import { Random } from '../../../src/crash/crash-points.js';
 import { CorruptionError, FsError, UnsupportedError } from '../../../src/errors.js';
+import { checkFilesystem } from '../../../src/ext4/check/check.js';
 import { listFastCommits } from '../../../src/ext4/fast-commit-listing.js';
 import { Filesystem } from '../../../src/ext4/filesystem.js';
 import { S_IFDIR, S_IFLNK } from '../../../src/ext4/format/inode.js';
+import { inlineContent } from '../../../src/ext4/inline-data.js';
+import { Inode } from '../../../src/ext4/inode.js';
 import { openLogSource } from '../../../src/ext4/journal-inode.js';
 import { closeVolume, readGeometry } from '../../../src/ext4/open.js';
 import { CountingDevice } from '../../support/counting-device.js';
@@ -16,6 +19,8 @@ import {
   delRange,
   FastCommitImage,
   head,
+  INODE_BYTES,
+  type InodeFields,
   inode,
   link,
   type Record,
@@ -149,6 +154,138 @@ describe('fast commits written by hand', function () {
     replayed(image, 1, (filesystem) => assert.equal(filesystem.lookup(2, text('file 29')), NEW + 29));
   });
 
+  describe('of an image with quotas', () => {
+    const QUOTA = ['-O', 'quota,project', '-E', 'quotatype=usrquota:grpquota:prjquota'];
+    const used = (filesystem: Filesystem, uid: number) => {
+      const entry = filesystem.volume.quotas?.entryOf('user', uid) ?? null;
+      return entry === null ? null : [entry.used('space') / BLOCK_SIZE, entry.used('inodes')];
+    };
+
+    it('what they come to is counted for its owners', () => {
+      const image = new FastCommitImage(undefined, QUOTA);
+      const [a, b, dir] = ['a', 'b', 'dir'].map((path) => image.inoOf(path));
+      image
+        .commit([
+          inode(NEW, { uid: 5 }),
+          addRange(NEW, 0, 3, 7000),
+          creat(2, NEW, 'new'),
+          inode(NEW, { uid: 5, size: 3 * BLOCK_SIZE }),
+          inode(NEW + 1, { mode: S_IFDIR | 0o755, links: 2, size: BLOCK_SIZE, uid: 6 }),
+          creat(dir, NEW + 1, 'made'),
+          image.same('a', { uid: 7 }),
+          // As the kernel does; what is in the file is not recorded.
+          addRange(3, 9, 1, 7050),
+          inode(3, { size: 20 * BLOCK_SIZE, generation: 0 }),
+        ])
+        .commit([unlink(2, b, 'b'), addRange(a, 8, 2, 7100), image.same('a', { uid: 7, size: 10 * BLOCK_SIZE })])
+        .commit([unlink(2, a, 'a'), inode(a, { generation: 5, uid: 8 }), creat(2, a, 'other')]);
+      replayed(image, 3, (filesystem) => {
+        assert.deepEqual(used(filesystem, 5), [3, 1]);
+        assert.deepEqual(used(filesystem, 6), [1, 1]);
+        assert.equal(used(filesystem, 7), null);
+        assert.deepEqual(used(filesystem, 8), [0, 1]);
+      });
+    });
+
+    it('a new owner takes over what there is', () => {
+      const image = new FastCommitImage(undefined, QUOTA);
+      image.commit([image.same('a', { uid: 70_000 & 0xffff })]).commit([image.same('a', { uid: 7 })]);
+      replayed(image, 2, (filesystem) => {
+        assert.equal(used(filesystem, 70_000 & 0xffff), null);
+        assert.deepEqual(used(filesystem, 7), [8, 1]);
+      });
+    });
+  });
+
+  describe('of an image with clusters', () => {
+    const BIGALLOC = ['-O', 'bigalloc', '-C', '4096'];
+
+    it('more blocks of a cluster are no new ones, and it goes with the last of them', () => {
+      const image = new FastCommitImage(undefined, BIGALLOC);
+      const a = image.inoOf('a');
+      image
+        .commit([addRange(a, 9, 1, 7001), image.same('a', { size: 10 * BLOCK_SIZE })])
+        .commit([addRange(a, 8, 1, 7000), addRange(a, 10, 2, 7002), image.same('a', { size: 12 * BLOCK_SIZE })])
+        .commit([delRange(a, 9, 2), image.same('a', { size: 12 * BLOCK_SIZE })]);
+      replayed(image, 3, (filesystem) => assert.equal(filesystem.stat(a).blocks512, 24));
+      image.commit([delRange(a, 8, 4), image.same('a')]);
+      replayed(image, 4, (filesystem) => assert.equal(filesystem.stat(a).blocks512, 16));
+    });
+
+    it('a cluster that moves leaves nothing where it was, even while the records have both', () => {
+      const image = new FastCommitImage(undefined, BIGALLOC);
+      const a = image.inoOf('a');
+      image.commit([addRange(a, 0, 1, 7000), delRange(a, 1, 0xfffffffe), image.same('a', { size: 10 })]);
+      replayed(image, 1, (filesystem) => assert.equal(filesystem.stat(a).blocks512, 8));
+    });
+
+    it('a cluster in two files, or in a place that it cannot have, is refused', () => {
+      for (const [finding, records] of [
+        [/two files have it/, (i) => [addRange(i.inoOf('a'), 8, 1, 7000), addRange(i.inoOf('b'), 9, 1, 7001)]],
+        [/belongs to another/, (i) => [addRange(i.inoOf('a'), 8, 1, i.firstBlock.get('b') ?? 0)]],
+        [/its cluster/, (i) => [addRange(i.inoOf('a'), 8, 1, 7001)]],
+        [/its cluster/, (i) => [addRange(i.inoOf('a'), 8, 1, 7000), addRange(i.inoOf('a'), 13, 1, 7001)]],
+        [/two files have it/, (i) => [8, 16, 24].map((at) => addRange(i.inoOf('a'), at, 1, at === 16 ? 7004 : 7000))],
+      ] as [RegExp, (image: FastCommitImage) => Record[]][]) {
+        const image = new FastCommitImage(undefined, BIGALLOC);
+        refused(image.commit(records(image)), CorruptionError, finding);
+      }
+    });
+  });
+
+  describe('of an image with inline data', () => {
+    const INLINE = ['-I', '256', '-O', 'inline_data'];
+    const content = (length: number) => Uint8Array.from({ length }, (_, i) => i + 1);
+
+    it('content comes into an inode, changes there, and leaves it', () => {
+      const image = new FastCommitImage(undefined, INLINE);
+      image
+        .commit([inode(NEW, { inline: content(20) }), creat(2, NEW, 'new'), inode(NEW, { inline: content(20) })])
+        .commit([inode(NEW, { inline: content(120) })])
+        .commit([image.same('a', { inline: content(70), size: 70 })]);
+      const read = (filesystem: Filesystem, ino: number) => inlineContent(Inode.get(filesystem.volume, ino));
+      replayed(image, 3, (filesystem) => {
+        assert.deepEqual(read(filesystem, NEW), content(120));
+        assert.deepEqual(read(filesystem, image.inoOf('a')), content(70));
+        // As the kernel shows it.
+        assert.equal(filesystem.stat(image.inoOf('a')).blocks512, 1);
+      });
+      image.commit([addRange(NEW, 0, 2, 7000), inode(NEW, { size: 2 * BLOCK_SIZE })]);
+      replayed(image, 4, (filesystem) => assert.equal(filesystem.stat(NEW).blocks512, 4));
+    });
+
+    it('ranges of content in an inode are none, whatever they say', () => {
+      const image = new FastCommitImage(undefined, INLINE);
+      image.commit([
+        inode(NEW, { inline: content(100) }),
+        addRange(NEW, 0, 5, 0x01020304),
+        creat(2, NEW, 'new'),
+        addRange(NEW, 12, 5, 3),
+        inode(NEW, { inline: content(50) }),
+      ]);
+      replayed(image, 1, (filesystem) => assert.equal(filesystem.stat(NEW).size, 50));
+    });
+
+    it('content that older kernels did not record is not made up', () => {
+      const image = new FastCommitImage(undefined, INLINE);
+      const [tag, value] = inode(NEW, { inline: content(100) });
+      image.commit([[tag, value.subarray(0, 4 + INODE_BYTES)], creat(2, NEW, 'new')]);
+      refused(image, UnsupportedError, /only part of inline data/);
+    });
+
+    it('content that cannot be there is refused', () => {
+      for (const [mkfs, fields, finding] of [
+        [INLINE, { inline: content(100), size: 110 }, /its size is 110, its inline data has 40 \+ 60 bytes/],
+        [INLINE, { inline: content(60), flags: 0x10080000 }, /cannot have any/],
+        [[], { inline: content(60) }, /cannot have any/],
+        [INLINE, { flags: 0x200000 }, /value of an attribute/],
+      ] as [string[], InodeFields, RegExp][]) {
+        const image = new FastCommitImage(undefined, mkfs);
+        refused(image.commit([inode(NEW, fields), creat(2, NEW, 'new')]), CorruptionError, finding);
+      }
+    });
+  });
+
   describe('end at the first that is not whole', () => {
     const one = (name: string, ino: number) => [inode(ino), creat(2, ino, name)];
     const names = (filesystem: Filesystem) => ['1', '2', '3'].map((name) => filesystem.lookup(2, text(name)) !== 0);
@@ -275,9 +412,20 @@ describe('fast commits written by hand', function () {
     }
   });
 
-  it('whatever is recorded, it is replayed or refused', function () {
-    this.timeout(120_000);
-    const fresh = new FastCommitImage();
+  for (const mkfs of [
+    [],
+    ['-O', 'quota,ea_inode'],
+    ['-O', 'bigalloc', '-C', '4096'],
+    ['-O', 'inline_data,quota,project', '-E', 'quotatype=usrquota:grpquota:prjquota'],
+  ]) {
+    it(`whatever is recorded, it is replayed or refused (${mkfs.join(' ')})`, function () {
+      this.timeout(120_000);
+      replayAnything(mkfs);
+    });
+  }
+
+  function replayAnything(mkfs: readonly string[]): void {
+    const fresh = new FastCommitImage(undefined, mkfs);
     const blank = fresh.bytes.slice();
     const random = new Random(5);
     const pick = <T>(list: readonly T[]): T => list[random.below(list.length)];
@@ -306,7 +454,9 @@ describe('fast commits written by hand', function () {
           size: pick(numbers),
           flags: pick([0x80000, 0x80000, 0, 0x81000, 0x10080000]),
           generation: random.below(3),
+          uid: random.below(3),
         }),
+      () => inode(pick(inos), { inline: new Uint8Array(random.below(150)).fill(1), generation: random.below(3) }),
     ];
     let replays = 0;
     for (let round = 0; round < 120; round++) {
@@ -315,6 +465,13 @@ describe('fast commits written by hand', function () {
       image.commit(records);
       try {
         const { volume } = Filesystem.open(new MemoryDevice(image.bytes));
+        const { findings } = checkFilesystem(volume, { unmounted: false });
+        // The records may say of links and sizes what they like; what is used is counted.
+        assert.deepEqual(
+          findings.filter(({ structure }) => /quota|bitmap|group|superblock/.test(structure)).map(String),
+          [],
+          `round ${round}`,
+        );
         closeVolume(volume);
         replays++;
       } catch (error) {
@@ -324,5 +481,5 @@ describe('fast commits written by hand', function () {
       }
     }
     assert.ok(replays > 15, `${replays} were replayed`);
-  });
+  }
 });
