@@ -9,10 +9,12 @@
  *   5. a logged block is revoked before file data is written over it
  *   6. needs_recovery is durable before the first commit block, and is cleared only when the log is marked empty
  *   7. transactions follow each other without a gap, in tid and in place
- *   8. an fsync is answered only when its transaction is durable
+ *   8. an fsync is answered only when its transaction is durable, or a fast commit on top of the one before
+ *   9. the write that makes a fast commit whole comes when its other blocks, and the file data written before it, are durable
  */
 import { MemoryDevice } from '../block/memory-device.js';
 import { readView } from '../codec/view.js';
+import { fastCommitRecords, scanFastCommits } from '../ext4/fast-commit-area.js';
 import { INCOMPAT } from '../ext4/features.js';
 import { SUPERBLOCK } from '../ext4/format/superblock.js';
 import { openLogSource } from '../ext4/journal-inode.js';
@@ -79,6 +81,11 @@ class OrderingRules {
   private begun = -1;
   private tails: { entry: number; sequence: Tid; start: number }[] = [];
   private durableMark: boolean;
+  /** First log block of the area of fast commits. */
+  private areaStart = Number.POSITIVE_INFINITY;
+  /** Entries that made the fast commits on top of the last transaction whole, and the first of what was written there since. */
+  private fastCommits: number[] = [];
+  private areaBegun = -1;
   private pendingMark: { entry: number; set: boolean } | null = null;
 
   constructor(bytes: Uint8Array) {
@@ -100,6 +107,7 @@ class OrderingRules {
       const logBlock = this.logBlocks.get(block);
       if (block === this.geometry.superblockBlock) this.superblock(entry);
       else if (logBlock === 0) this.journalSuperblock(entry);
+      else if (logBlock !== undefined && logBlock >= this.areaStart) this.area(logBlock, entry);
       else if (logBlock !== undefined) this.record(logBlock, block, entry);
       else if (write.origin === 'journal') this.homeWrite(block, entry);
       else this.dataWrite(block, entry);
@@ -128,7 +136,8 @@ class OrderingRules {
     const committed = this.transactions.find((transaction) => transaction.tid === tid);
     const durable =
       committed === undefined ? this.nextTid !== null && tidGt(this.nextTid, tid) : this.isDurable(committed.commit);
-    if (!durable) this.violate(8, entry, `an fsync was answered before transaction ${tid} was durable`);
+    const fast = tid === this.nextTid && this.fastCommits.some((whole) => this.isDurable(whole));
+    if (!durable && !fast) this.violate(8, entry, `an fsync was answered before transaction ${tid} was durable`);
   }
 
   private violate(rule: number, entry: number, finding: string): void {
@@ -157,6 +166,7 @@ class OrderingRules {
   private journalSuperblock(entry: number): void {
     const { superblock } = openLogSource(this.device, this.geometry);
     const { sequence, start } = superblock;
+    this.areaStart = superblock.fastCommitBlocks === 0 ? Number.POSITIVE_INFINITY : superblock.end + 1;
     this.tails.push({ entry, sequence, start });
     if (start !== 0 && this.transactions.length === 0 && this.nextTid === null) this.head = start;
     for (const transaction of this.transactions) {
@@ -197,6 +207,32 @@ class OrderingRules {
     this.commit(JOURNAL_HEADER.h_sequence.get(view, 0), block, entry);
   }
 
+  /** A block of the area: the fast commit that it belongs to may be whole now. */
+  private area(logBlock: number, entry: number): void {
+    if (this.areaBegun < 0) this.areaBegun = entry;
+    if (this.nextTid === null) return;
+    const source = openLogSource(this.device, this.geometry);
+    const found = scanFastCommits(source, this.geometry.inodeSize, this.nextTid);
+    if (found.commits <= this.fastCommits.length) return;
+    const blocks = new Set<number>();
+    let commit = 0;
+    for (const { record, logBlock: at } of fastCommitRecords(source, this.geometry.inodeSize)) {
+      if (commit === this.fastCommits.length) blocks.add(at);
+      if (record.tag === 'TAIL' && ++commit === found.commits) break;
+    }
+    blocks.delete(logBlock);
+    for (const at of blocks) {
+      const last = this.lastWrites.get(source.blockMap[at]);
+      if (last === undefined || !this.isDurable(last.entry))
+        this.violate(9, entry, `log block ${at} was not durable before its fast commit was whole`);
+    }
+    for (const data of this.unflushedData)
+      if (data < this.areaBegun)
+        this.violate(9, entry, `file data of entry ${data} was not durable before a fast commit`);
+    this.fastCommits.push(entry);
+    this.areaBegun = -1;
+  }
+
   private commit(tid: Tid, commitBlock: number, entry: number): void {
     if (this.nextTid !== null && tid !== this.nextTid) {
       this.violate(7, entry, `transaction ${tid} was committed, ${this.nextTid} was to come`);
@@ -204,6 +240,8 @@ class OrderingRules {
     if (!this.durableMark) this.violate(6, entry, 'a commit block was written before needs_recovery was durable');
     const transaction = this.walk(tid, commitBlock, entry);
     this.nextTid = tidNext(tid);
+    this.fastCommits = [];
+    this.areaBegun = -1;
     if (transaction !== null) this.transactions.push(transaction);
     for (const data of this.unflushedData) {
       if (data < this.begun)

@@ -20,7 +20,7 @@ const kinds = new WeakMap<Volume, BlockKind>();
 export function blockBitmapKind(vol: Volume): BlockKind {
   let kind = kinds.get(vol);
   if (kind === undefined) {
-    kind = { name: 'block bitmap', verify: (block) => verify(vol, block) };
+    kind = { name: 'block bitmap', inFastCommits: true, verify: (block) => verify(vol, block) };
     kinds.set(vol, kind);
   }
   return kind;

@@ -77,6 +77,7 @@ export function directoryKind(vol: Volume): BlockKind {
   };
   kind = {
     name: 'directory block',
+    inFastCommits: true,
     verify(block) {
       checkSum(block);
       checkEntries(vol, block);

@@ -1,4 +1,5 @@
 /** The end of an inode (ext4_evict_inode). */
+import type { Handle } from '../jbd2/handle.js';
 import { discardReservation } from './block-alloc.js';
 import { removeBlocks } from './block-map.js';
 import { EXT_MAX_BLOCKS } from './format/extent.js';
@@ -21,7 +22,7 @@ const FINAL_CREDITS = 12;
 export function evict(vol: Volume, ino: Ino): void {
   discardReservation(vol, ino);
   breakPromises(vol, ino, 0, EXT_MAX_BLOCKS);
-  vol.journal.run(FINAL_CREDITS * 3, (handle) => {
+  const release = (handle: Handle) => {
     handle.ensureCredits(FINAL_CREDITS * 3);
     const inode = Inode.inUse(vol, ino);
     if (inode.linksCount > 0) return;
@@ -33,12 +34,15 @@ export function evict(vol: Volume, ino: Ino): void {
     freeInode(handle, vol, last);
     // One deep: an inode that holds a value has no attributes.
     for (const value of unusedValues) evict(vol, value);
-  });
+  };
+  // Without a name it is free after a crash in any case.
+  vol.journal.run(FINAL_CREDITS * 3, release, true);
 }
 
 /** Several at once: small files share their bitmaps, descriptors and table blocks, which are then joined once. */
 export function evictAll(vol: Volume, inos: readonly Ino[]): void {
-  vol.journal.run(FINAL_CREDITS * 3, () => {
+  const all = () => {
     for (const ino of inos) evict(vol, ino);
-  });
+  };
+  vol.journal.run(FINAL_CREDITS * 3, all, true);
 }

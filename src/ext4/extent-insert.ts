@@ -37,6 +37,7 @@ export function insertExtent(
       insertPiece(inode, leaf, pos, endLblk, piece),
     );
   }
+  inode.vol.noteRange(inode.ino, handle.transaction.tid, lblk, count);
   if (charged > 0) inode.edit(handle).addBlocks(charged);
 }
 
@@ -88,6 +89,7 @@ function convertRange(
       if (handle.ensureCredits(EXTENT_CREDITS)) current = Inode.load(inode.vol, inode.ino);
       const from = at;
       editLeaf(handle, current, from, true, (leaf, pos) => convertPiece(leaf, pos, from, length));
+      inode.vol.noteRange(inode.ino, handle.transaction.tid, from, length);
       changed = true;
     }
     at += length;

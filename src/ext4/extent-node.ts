@@ -46,6 +46,7 @@ export function extentBlockKind(vol: Volume): BlockKind {
     const { metadataCsum } = vol.geometry;
     kind = {
       name: 'extent block',
+      inFastCommits: true,
       verify(block) {
         const place = `block ${block.nr}`;
         const finding = nodeFinding(vol.geometry, block.view, 0, extentCapacity(vol.geometry.blockSize));

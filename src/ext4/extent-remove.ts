@@ -55,6 +55,7 @@ function removePiece(handle: Handle, inode: Inode, extent: Extent, start: number
     if (after > 0) pieces.push({ ...whole, lblk: stop, count: after, pblk: whole.pblk + (stop - whole.lblk) });
     return { from: pos, remove: 1, pieces };
   });
+  inode.vol.noteRange(inode.ino, handle.transaction.tid, start, stop - start);
   const freed = letGo(handle, inode, start, extent.pblk + (start - extent.lblk), stop - start);
   if (freed > 0) inode.edit(handle).addBlocks(-freed);
 }

@@ -1,5 +1,6 @@
 /** Space and holes by request: fallocate(2) and lseek(2) with SEEK_DATA and SEEK_HOLE. */
 import { FsError } from '../errors.js';
+import type { Handle } from '../jbd2/handle.js';
 import { mapBlock, maxFileBytes, removalCredits, removeBlocks } from './block-map.js';
 import { zeroBeforeGrowth, zeroWritten } from './eof-tail.js';
 import { EXTENT_CREDITS } from './extent-edit.js';
@@ -97,7 +98,8 @@ function punchHole(vol: Volume, inode: Inode, offset: number, end: number): void
   zeroEdges(vol, inode, offset, end);
   const { first, stop } = wholeBlocks(vol, offset, end);
   // Half of a hole is a hole: no orphan record is needed if this takes several transactions.
-  if (stop > first) vol.journal.run(removalCredits(inode), (handle) => removeBlocks(handle, inode, first, stop));
+  const remove = (handle: Handle) => removeBlocks(handle, inode, first, stop);
+  if (stop > first) vol.journal.run(removalCredits(inode), remove, true);
   finish(vol, inode.ino, 0);
 }
 
@@ -106,12 +108,12 @@ function zeroRange(vol: Volume, inode: Inode, offset: number, end: number): void
   const { first, stop } = wholeBlocks(vol, offset, end);
   if (stop === first) return;
   vol.beforeDataMoves(inode.ino);
-  vol.journal.run(EXTENT_CREDITS, (handle) => convertWritten(handle, inode, first, stop - first));
+  vol.journal.run(EXTENT_CREDITS, (handle) => convertWritten(handle, inode, first, stop - first), true);
 }
 
 /** Times, and the size if it is to reach `end`. */
 function finish(vol: Volume, ino: Ino, end: number): void {
-  vol.journal.run(2, (handle) => {
+  const change = (handle: Handle) => {
     const inode = Inode.get(vol, ino);
     const grows = end > inode.sizeBytes;
     if (grows) zeroBeforeGrowth(vol, inode, end);
@@ -123,7 +125,8 @@ function finish(vol: Volume, ino: Ino, end: number): void {
     const now = vol.env.now();
     writable.setMtime(now);
     writable.setCtime(now);
-  });
+  };
+  vol.journal.run(2, change, true);
 }
 
 /**

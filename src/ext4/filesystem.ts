@@ -298,10 +298,12 @@ export class Filesystem {
       journal.whenDataFlushed(whenDone);
       return;
     }
-    journal.whenCommitted(tid, (error) => {
+    const durable = (error: FsError | null) => {
       if (error !== null) whenDone(error);
       else journal.whenDataFlushed(whenDone);
-    });
+    };
+    if (ino === null) journal.whenCommitted(tid, durable);
+    else journal.whenDurable(tid, durable);
   }
 
   /** The log is busy: a change made now would block the thread. */
@@ -385,7 +387,7 @@ export class Filesystem {
 
   /** Several changes as one: all of them, or with an error none. `credits` is the most blocks they may change. */
   atomically<T>(credits: number, work: () => T): T {
-    return this.writable().journal.run(credits, work);
+    return this.writable().journal.run(credits, work, true);
   }
   /** Brackets data I/O that runs beside the engine: blocks freed meanwhile are not reused before it ends. */
   dataStarted(): number {

@@ -44,6 +44,7 @@ function descriptorKind(vol: Volume): BlockKind {
     const { metadataCsum, gdtCsum, descSize } = vol.geometry;
     kind = {
       name: 'group descriptor block',
+      inFastCommits: true,
       beforeCommit(block: WritableBlock) {
         if (block.slots === null || !(metadataCsum || gdtCsum)) return;
         for (let slot = 0; slot < block.slots.length; slot++) {

@@ -3,6 +3,7 @@ import { CorruptionError, FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { testBit } from './bitmap.js';
 import { initBlockMap } from './block-map.js';
+import { hasLeftovers } from './fast-commit-writer.js';
 import { EXT4_BG_INODE_ZEROED } from './format/group-desc.js';
 import {
   EXT4_FL_INHERITED,
@@ -154,6 +155,7 @@ function fillIn(
   if (inode.mode !== 0 && inode.linksCount !== 0) {
     throw new CorruptionError('inode', `inode ${ino}`, 'the bitmap says that it is free, and it is in use');
   }
+  if (vol.fastCommits !== null && hasLeftovers(inode)) handle.refuseFastCommit();
   inode.block.bytes.fill(0, inode.base, inode.end);
   const type = mode & S_IFMT;
   const isSetgid = (parent.mode & S_ISGID) !== 0;

@@ -13,7 +13,7 @@ const kinds = new WeakMap<Volume, BlockKind>();
 export function inodeBitmapKind(vol: Volume): BlockKind {
   let kind = kinds.get(vol);
   if (kind === undefined) {
-    kind = { name: 'inode bitmap' };
+    kind = { name: 'inode bitmap', inFastCommits: true };
     kinds.set(vol, kind);
   }
   return kind;

@@ -43,6 +43,7 @@ export function inodeTableKind(vol: Volume): BlockKind {
   if (kind === undefined) {
     kind = {
       name: 'inode table block',
+      inFastCommits: true,
       beforeCommit(block: WritableBlock) {
         if (!vol.geometry.metadataCsum || block.slots === null) return;
         for (let slot = 0; slot < block.slots.length; slot++) {

@@ -112,7 +112,7 @@ export function begin(vol: Volume, ino: Ino, posBytes: number, countBytes: numbe
 
 /** Fills the start of a hole with unwritten blocks, in a handle of its own. Throws FsError ENOSPC, EDQUOT. */
 export function allocateUnwritten(vol: Volume, ino: Ino, lblk: number, count: number): Placement {
-  return vol.journal.run(EXTENT_CREDITS + 3, (handle) => allocateAt(handle, Inode.get(vol, ino), lblk, count));
+  return vol.journal.run(EXTENT_CREDITS + 3, (handle) => allocateAt(handle, Inode.get(vol, ino), lblk, count), true);
 }
 
 function allocateAt(handle: Handle, inode: Inode, lblk: number, count: number): Placement {
@@ -166,12 +166,13 @@ export function ioend(
   const converts = hasUnwritten(inode, lblk, count);
   const times = (flags & IOEND_UPDATE_TIMES) !== 0;
   if (!converts && end <= size && !times) return size;
-  vol.journal.run(EXTENT_CREDITS + 2, (handle) => {
+  const work = (handle: Handle) => {
     // Before the conversion: which blocks hold old bytes behind the end can only be told now.
     if (end > size) zeroBeforeGrowth(vol, inode, posBytes);
     if (converts) convertUnwritten(handle, inode, lblk, count, pblk);
     raiseSize(handle, Inode.load(vol, ino), end, flags);
-  });
+  };
+  vol.journal.run(EXTENT_CREDITS + 2, work, true);
   return Math.max(size, end);
 }
 
@@ -273,7 +274,7 @@ export function end(
     breakPromises(vol, ino, first, stop - first);
     return;
   }
-  vol.journal.run(EXTENT_CREDITS * 2, (handle) => {
+  const giveBack = (handle: Handle) => {
     let current = inode;
     for (let at = first; at < stop; ) {
       const now = mapBlock(current, at);
@@ -284,5 +285,6 @@ export function end(
       }
       at += count;
     }
-  });
+  };
+  vol.journal.run(EXTENT_CREDITS * 2, giveBack, true);
 }

@@ -102,15 +102,17 @@ function makeNode(
   cred: Credentials,
   fill: (handle: Handle, inode: WritableInode) => void,
 ): Ino {
-  return vol.journal.run(DIR_ENTRY_CREDITS + NEW_INODE_CREDITS, (handle) => {
+  const make = (handle: Handle) => {
     const dir = writableDirectory(vol, parent);
     mustBeNew(vol, dir, name);
     const inode = allocateInode(handle, vol, dir, mode, cred);
     fill(handle, inode);
     addEntry(handle, vol, Inode.get(vol, parent), name, inode.ino, mode);
     touchDirectory(handle, vol, dir);
+    vol.fastCommits?.noteName(handle, 'CREAT', dir, name, inode.ino);
     return inode.ino;
-  });
+  };
+  return vol.journal.run(DIR_ENTRY_CREDITS + NEW_INODE_CREDITS, make, (mode & S_IFMT) === S_IFREG);
 }
 
 export function create(vol: Volume, parent: Ino, name: Uint8Array, mode: number, cred: Credentials): Ino {
@@ -143,16 +145,17 @@ export function mkdir(vol: Volume, parent: Ino, name: Uint8Array, mode: number, 
 
 /** An inode without a name, on the orphan list until it gets one (O_TMPFILE). */
 export function tmpfile(vol: Volume, parent: Ino, mode: number, cred: Credentials): Ino {
-  return vol.journal.run(NEW_INODE_CREDITS, (handle) => {
+  const make = (handle: Handle) => {
     const inode = allocateInode(handle, vol, writableDirectory(vol, parent), (mode & ~S_IFMT) | S_IFREG, cred);
     inode.setLinksCount(0);
     addOrphan(handle, inode);
     return inode.ino;
-  });
+  };
+  return vol.journal.run(NEW_INODE_CREDITS, make, true);
 }
 
 export function link(vol: Volume, ino: Ino, parent: Ino, name: Uint8Array): void {
-  vol.journal.run(DIR_ENTRY_CREDITS + 4, (handle) => {
+  const add = (handle: Handle) => {
     const dir = writableDirectory(vol, parent);
     const inode = Inode.get(vol, ino);
     if (inode.isDirectory) throw new FsError('EPERM', 'a directory has one name');
@@ -160,18 +163,24 @@ export function link(vol: Volume, ino: Ino, parent: Ino, name: Uint8Array): void
     if (inode.linksCount >= EXT4_LINK_MAX) throw new FsError('EMLINK');
     mustStayInProject(dir, inode);
     mustBeNew(vol, dir, name);
-    if (inode.linksCount === 0) removeOrphan(handle, inode);
+    if (inode.linksCount === 0) {
+      removeOrphan(handle, inode);
+      // The record of an inode would take it out of the orphan list that is on the disk, and those behind it.
+      handle.refuseFastCommit();
+    }
     const writable = inode.edit(handle);
     writable.setLinksCount(inode.linksCount + 1);
     writable.setCtime(vol.env.now());
     addEntry(handle, vol, dir, name, ino, inode.mode);
     touchDirectory(handle, vol, dir);
-  });
+    vol.fastCommits?.noteName(handle, 'LINK', dir, name, ino);
+  };
+  vol.journal.run(DIR_ENTRY_CREDITS + 4, add, true);
 }
 
 /** Returns the inode that lost the name. With no links left it is on the orphan list, to be evicted by its last user. */
 export function unlink(vol: Volume, parent: Ino, name: Uint8Array): Ino {
-  return vol.journal.run(8, (handle) => {
+  const remove = (handle: Handle) => {
     const dir = writableDirectory(vol, parent);
     const place = findEntry(vol, dir, name);
     if (place === null) throw new FsError('ENOENT');
@@ -181,8 +190,10 @@ export function unlink(vol: Volume, parent: Ino, name: Uint8Array): Ino {
     removeEntry(handle, vol, place);
     touchDirectory(handle, vol, dir);
     dropLink(handle, vol, inode);
+    vol.fastCommits?.noteName(handle, 'UNLINK', dir, name, inode.ino);
     return inode.ino;
-  });
+  };
+  return vol.journal.run(8, remove, true);
 }
 
 export function rmdir(vol: Volume, parent: Ino, name: Uint8Array): Ino {

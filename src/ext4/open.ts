@@ -14,6 +14,8 @@ import { Log } from '../jbd2/log.js';
 import type { TransactionStore } from '../jbd2/transaction-store.js';
 import { realEnvironment } from './environment.js';
 import { formatUuid } from './external-journal.js';
+import { FastCommitTracker } from './fast-commit-tracker.js';
+import { buildFastCommit, writesFastCommits } from './fast-commit-writer.js';
 import { describeFeatures, INCOMPAT, RO_COMPAT } from './features.js';
 import {
   EXT4_ENC_UTF8_12_1,
@@ -65,6 +67,9 @@ export interface Opened {
 const DEFAULT_COMMIT_INTERVAL_MS = 5000;
 /** JBD2_MIN_JOURNAL_BLOCKS, less the superblocks that an external one begins with. What any operation changes fits a quarter. */
 const MIN_LOG_BLOCKS = 1020;
+
+/** JBD2_MIN_JOURNAL_BLOCKS: what must be left of the log besides the area of fast commits (jbd2_journal_initialize_fast_commit). */
+const MIN_FAST_COMMIT_LOG_BLOCKS = 1023;
 
 /** True if a superblock is where one belongs, whatever it says. */
 export function looksLikeExt4(device: BlockDevice): boolean {
@@ -204,13 +209,17 @@ function buildVolume(
     now: env.now,
     schedule: env.schedule,
     beforeFirstCommit: () => markInUse(opened(), store),
+    fastCommit: (request) => buildFastCommit(opened(), request),
     committed: (tid) => opened().forgetChangesUpTo(tid),
     aborted(error) {
       opened().turnReadOnly();
       options.onAbort?.(error);
     },
   };
+  const policy = policyOf(geometry, options.policy);
   const store = openStore(device, geometry, readOnly, blockMap);
+  if (store instanceof Log && writesFastCommits({ geometry, policy }))
+    store.allowFastCommits(MIN_FAST_COMMIT_LOG_BLOCKS);
   const journal = new Journal(store, cache, hooks, {
     commitIntervalMs: options.commitIntervalMs ?? DEFAULT_COMMIT_INTERVAL_MS,
     checkpointBytes: options.checkpointBytes,
@@ -223,11 +232,12 @@ function buildVolume(
     journal,
     env,
     readOnly,
-    policy: policyOf(geometry, options.policy),
+    policy,
     multiMount,
     log: new BlockRuns(blockMap ?? []),
     onError: options.onCorruption ?? (() => {}),
   });
+  if (store.fastArea !== null) volume.fastCommits = new FastCommitTracker();
   return volume;
 }
 

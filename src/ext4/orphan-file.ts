@@ -27,6 +27,7 @@ function orphanFileKind(vol: Volume): BlockKind {
   const tail = vol.geometry.blockSize - ORPHAN_BLOCK_TAIL.SIZE;
   kind = {
     name: 'orphan file block',
+    inFastCommits: true,
     verify(block) {
       const place = `block ${block.nr}`;
       if (ORPHAN_BLOCK_TAIL.ob_magic.get(block.view, tail) !== EXT4_ORPHAN_BLOCK_MAGIC) {

@@ -1,5 +1,6 @@
 /** Attributes of an inode but for its size (ext4_setattr), and the access time. */
 import { FsError } from '../errors.js';
+import type { Handle } from '../jbd2/handle.js';
 import {
   EXT4_APPEND_FL,
   EXT4_IMMUTABLE_FL,
@@ -36,7 +37,7 @@ export function setattr(vol: Volume, ino: Ino, changes: AttributeChanges): void 
     // The kernel sends the time of its unlink. Nobody sees it any more; a name given later brings its own.
     if (inode.linksCount === 0 && mtime !== undefined && same(mtime, inode.mtime)) return;
   }
-  vol.journal.run(1, (handle) => {
+  const change = (handle: Handle) => {
     const fixed = inode.hasFlag(EXT4_IMMUTABLE_FL) ? atime !== undefined : typeof atime === 'object';
     const owned = (mode ?? uid ?? gid) !== undefined;
     // mtime by itself is the kernel's, for what was written before.
@@ -52,7 +53,9 @@ export function setattr(vol: Volume, ino: Ino, changes: AttributeChanges): void 
     if (atime !== undefined) writable.setAtime(at(atime));
     if (mtime !== undefined) writable.setMtime(at(mtime));
     writable.setCtime(at(ctime ?? 'now'));
-  });
+  };
+  // Fast commits say nothing of a directory but its names.
+  vol.journal.run(1, change, !inode.isDirectory);
 }
 
 const same = (a: Timestamp | 'now', b: Timestamp) =>
@@ -74,7 +77,8 @@ export function touchAtime(vol: Volume, ino: Ino, policy: AtimePolicy): void {
     const stale = later(inode.mtime, atime) || later(inode.ctime, atime);
     if (!stale && now.seconds - atime.seconds < DAY_SECONDS) return;
   }
-  vol.journal.run(1, (handle) => inode.edit(handle).setAtime(now));
+  // Of a directory nobody is promised it.
+  vol.journal.run(1, (handle) => inode.edit(handle).setAtime(now), true);
 }
 
 /** The second up to which {@link touchAtime} has nothing to do unless the inode changes; 0 if it always has. */

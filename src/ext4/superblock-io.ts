@@ -50,6 +50,7 @@ export function allowFileSize(handle: Handle, volume: Volume, sizeBytes: number)
   const at = volume.geometry.superblockOffset;
   const features = SUPERBLOCK.s_feature_ro_compat.get(volume.superblock().view, at);
   if ((features & RO_COMPAT.large_file) !== 0) return;
+  handle.refuseFastCommit();
   const block = handle.getWriteAccess(volume.superblock());
   SUPERBLOCK.s_feature_ro_compat.set(block.view, at, features | RO_COMPAT.large_file);
   handle.dirtyMetadata(block);

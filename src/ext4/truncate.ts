@@ -40,18 +40,20 @@ export function truncateTo(vol: Volume, ino: Ino, newSizeBytes: number): void {
   moveToBlock(vol, ino);
   if (newSizeBytes > maxFileBytes(inode)) throw new FsError('EFBIG');
   if (newSizeBytes > inode.sizeBytes) {
-    vol.journal.run(2, (handle) => {
+    const grow = (handle: Handle) => {
       zeroBeforeGrowth(vol, inode, newSizeBytes);
       allowFileSize(handle, vol, newSizeBytes);
       setSize(inode.edit(handle), newSizeBytes);
-    });
+    };
+    vol.journal.run(2, grow, true);
     return;
   }
-  vol.journal.run(truncateCredits(inode), (handle) => {
+  const shrink = (handle: Handle) => {
     if (newSizeBytes < inode.sizeBytes) zeroAfterCommit(handle, vol, ino, newSizeBytes);
     setSize(inode.edit(handle), newSizeBytes);
     truncateBlocks(handle, inode);
-  });
+  };
+  vol.journal.run(truncateCredits(inode), shrink, true);
 }
 
 function setSize(inode: WritableInode, size: number): void {

@@ -10,6 +10,7 @@ import type { BlockCache, BlockKind, CachedBlock } from '../jbd2/block-cache.js'
 import { BlockRuns } from '../jbd2/block-runs.js';
 import type { Journal } from '../jbd2/journal.js';
 import { type Tid, tidGeq } from '../jbd2/tid.js';
+import type { FastCommitTracker } from './fast-commit-tracker.js';
 import { COMPAT, INCOMPAT, RO_COMPAT } from './features.js';
 import { EXT2_MIN_DESC_SIZE } from './format/group-desc.js';
 import { GOOD_OLD_INODE_SIZE } from './format/inode.js';
@@ -336,6 +337,7 @@ export function superblockKind(geometry: Geometry): BlockKind {
   if (kind === undefined) {
     kind = {
       name: 'superblock',
+      inFastCommits: true,
       beforeCommit(block) {
         if (!geometry.metadataCsum) return;
         const at = geometry.superblockOffset;
@@ -362,6 +364,8 @@ export class Volume {
   readonly log: BlockRuns;
   /** Where the quota feature counts; null without it, and where nothing is written. */
   quotas: Quotas | null = null;
+  /** What fast commits have to say; null where none are written. */
+  fastCommits: FastCommitTracker | null = null;
   /** Inodes that were changed and whose i_extra_isize is smaller than it should be; see extra-isize.ts. */
   readonly narrowInodes = new Set<number>();
   /** The last transaction that changed an inode: what an fsync of it waits for (i_sync_tid). */
@@ -420,7 +424,14 @@ export class Volume {
 
   noteChanged(ino: number, tid: Tid): void {
     this.changedIn.set(ino, tid);
+    this.fastCommits?.noteInode(ino, tid);
     this.beforeDataMoves(ino);
+  }
+
+  /** The mapping of these blocks of an inode has changed, or their state, wherever in its tree that is written. */
+  noteRange(ino: number, tid: Tid, lblk: number, count: number): void {
+    this.changedIn.set(ino, tid);
+    this.fastCommits?.noteRange(ino, tid, lblk, count);
   }
 
   /** The transaction an fsync of this inode has to wait for; undefined if nothing of it is uncommitted. */

@@ -13,6 +13,8 @@ import type { Transaction } from './transaction.js';
 /** What a block holds: how it is verified when read and sealed (checksums) when its transaction commits. */
 export interface BlockKind {
   readonly name: string;
+  /** What changes in such blocks follows from the records of fast commits: their replay makes it anew. */
+  readonly inFastCommits?: boolean;
   /** Runs once after the block is read from the device. Throws CorruptionError. */
   verify?(block: CachedBlock): void;
   /**

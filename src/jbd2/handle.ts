@@ -27,6 +27,11 @@ export class Handle {
   transaction: Transaction;
   /** Blocks this handle may still add to the transaction. */
   credits: number;
+  /**
+   * What this handle changes can be said in fast commits, and has been noted for them. A step that says nothing of it is
+   * taken for one that cannot: it costs a full commit.
+   */
+  private inFastCommits: boolean;
   /** Nesting: `Journal.run` inside a handle joins it. */
   references = 1;
 
@@ -34,7 +39,8 @@ export class Handle {
   private readonly undoActions: (() => void)[] = [];
   private readonly commitActions: (() => void)[] = [];
 
-  constructor(journal: Journal, cache: BlockCache, transaction: Transaction, credits: number) {
+  constructor(journal: Journal, cache: BlockCache, transaction: Transaction, credits: number, inFastCommits: boolean) {
+    this.inFastCommits = inFastCommits;
     this.journal = journal;
     this.cache = cache;
     this.transaction = transaction;
@@ -63,11 +69,17 @@ export class Handle {
     return writable;
   }
 
+  /** Something changes here that fast commits cannot say: the transaction is committed as a whole. */
+  refuseFastCommit(): void {
+    this.inFastCommits = false;
+  }
+
   /** The block's change belongs to the transaction and will be logged (jbd2_journal_dirty_metadata). */
   dirtyMetadata(block: WritableBlock): void {
     if (block.dirty && block.transaction === this.transaction) return;
     const { undo } = block;
     if (undo === null) throw new Error(`block ${block.nr} was dirtied without write access`);
+    if (block.kind.inFastCommits !== true) this.inFastCommits = false;
     this.join(block, undo);
     block.dirty = true;
     this.credits--;
@@ -107,6 +119,7 @@ export class Handle {
     const block = this.cache.peek(nr);
     if (block === undefined) return;
     this.join(block, block.undo ?? this.remember(block, this.journal.takeCopy(block)));
+    if (block.kind.inFastCommits !== true) this.inFastCommits = false;
     block.dirty = false;
     this.transaction.blocks.delete(nr);
     const { forgotten } = this.transaction;
@@ -138,6 +151,8 @@ export class Handle {
       this.credits = credits;
       return false;
     }
+    // Half of a step, on either side of a commit.
+    this.inFastCommits = false;
     this.complete();
     this.transaction = this.journal.restart(credits);
     this.credits = credits;
@@ -146,6 +161,10 @@ export class Handle {
 
   /** Called by the journal when the outermost `run` returns, and at a restart. */
   complete(): void {
+    if (this.undo.length > 0) {
+      this.transaction.changes++;
+      if (!this.inFastCommits) this.transaction.needsFullCommit = true;
+    }
     for (const { block, before } of this.undo) {
       if (before !== null && block.committedCopy !== before) this.journal.returnCopy(before);
     }

@@ -16,6 +16,7 @@ export class HomeStore implements TransactionStore {
   readonly device: BlockDevice;
   readonly blockSize: number;
   readonly logged = false;
+  readonly fastArea = null;
   readonly firstTid = 1;
   readonly capacity = CAPACITY_BLOCKS;
   readonly freeBlocks = CAPACITY_BLOCKS;

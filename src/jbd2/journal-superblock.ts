@@ -139,6 +139,24 @@ export class JournalSuperblock {
     this.seal();
   }
 
+  /** True if there is room for an area behind a log of at least `minLogBlocks`. From here on the log ends where it begins. */
+  makeFastCommitArea(minLogBlocks: number): boolean {
+    const before = this.incompat;
+    if (this.version === 1) return false;
+    this.setFastCommit(true);
+    if (this.end - this.first >= minLogBlocks) return true;
+    JOURNAL_SUPERBLOCK.s_feature_incompat.set(this.view, 0, before);
+    this.seal();
+    return false;
+  }
+
+  /** A log that is marked empty says nothing of the area, so that older kernels take it (jbd2_mark_journal_empty). */
+  setFastCommit(used: boolean): void {
+    const bit = JBD2_FEATURE_INCOMPAT.FAST_COMMIT;
+    JOURNAL_SUPERBLOCK.s_feature_incompat.set(this.view, 0, used ? this.incompat | bit : this.incompat & ~bit);
+    this.seal();
+  }
+
   private seal(): void {
     if (this.checksummed) JOURNAL_SUPERBLOCK.s_checksum.set(this.view, 0, this.computeChecksum());
   }

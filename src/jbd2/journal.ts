@@ -14,6 +14,8 @@
 import type { IoJob, IoStep } from '../block/device.js';
 import { CorruptionError, FsError } from '../errors.js';
 import type { BlockCache, CachedBlock } from './block-cache.js';
+import type { BuildFastCommit } from './fast-area.js';
+import { FastCommits } from './fast-commit.js';
 import { FileData } from './file-data.js';
 import { Handle } from './handle.js';
 import { type Tid, tidGeq, tidGt, tidNext } from './tid.js';
@@ -32,6 +34,8 @@ export interface JournalHooks {
    * Also marks the cached superblock, so that no later checkpoint clears the mark.
    */
   beforeFirstCommit(): IoStep[];
+  /** What the running transaction has changed since the last fast commit on it, as whole blocks; null: it cannot be said. */
+  fastCommit?: BuildFastCommit;
   /** After a transaction is durable. */
   committed(tid: Tid): void;
   /** The journal has given up. Called once. */
@@ -82,10 +86,12 @@ export class Journal {
   private begun = false;
   private readonly spareCopies: Uint8Array[] = [];
   private readonly data: FileData;
+  private readonly fast: FastCommits;
 
   constructor(store: TransactionStore, cache: BlockCache, hooks: JournalHooks, options: JournalOptions) {
     this.store = store;
     this.data = new FileData(store.device, (error) => this.abort(error));
+    this.fast = new FastCommits(store, this.data, hooks.fastCommit ?? null, (error) => this.fastCommitOver(error));
     this.cache = cache;
     this.hooks = hooks;
     this.commitIntervalMs = options.commitIntervalMs;
@@ -97,13 +103,17 @@ export class Journal {
 
   /**
    * Runs one atomic step. `credits` is the most blocks it may change, {@link extraCredits} aside. The step must be synchronous; if it throws, its
-   * changes are undone. Inside another step it joins that one. Throws FsError EROFS after an abort.
+   * changes are undone. Inside another step it joins that one. Throws FsError EROFS after an abort. `inFastCommits`: whatever
+   * it changes is noted for fast commits; a step is the whole of one only if all that join it are.
    */
-  run<T>(credits: number, step: (handle: Handle) => T): T {
-    if (this.handle !== null) return step(this.handle);
+  run<T>(credits: number, step: (handle: Handle) => T, inFastCommits = false): T {
+    if (this.handle !== null) {
+      if (!inFastCommits) this.handle.refuseFastCommit();
+      return step(this.handle);
+    }
     if (this.failure !== null) throw new FsError('EROFS', this.failure.message);
     const all = Math.min(credits + this.extraCredits, this.maxTransactionBlocks);
-    const handle = new Handle(this, this.cache, this.reserve(all), all);
+    const handle = new Handle(this, this.cache, this.reserve(all), all, inFastCommits);
     this.handle = handle;
     try {
       const result = step(handle);
@@ -164,6 +174,40 @@ export class Journal {
     this.startCommit();
   }
 
+  /** As {@link whenCommitted}, with a fast commit instead where that is enough. */
+  whenDurable(tid: Tid, tell: (error: FsError | null) => void): void {
+    const { running } = this;
+    // On top of an empty log nobody looks for fast commits.
+    if (running?.tid !== tid || !this.begun || this.failure !== null || !this.fast.allows(running)) {
+      this.whenCommitted(tid, tell);
+      return;
+    }
+    if (running.fastCommitted === running.changes) {
+      queueMicrotask(() => tell(null));
+      return;
+    }
+    this.fast.whenDone(tell);
+    this.startFastCommit();
+  }
+
+  private startFastCommit(): void {
+    const { running } = this;
+    if (running === null || this.sealed !== null || this.fast.busy || !this.fast.waiting) return;
+    if (!this.fast.start(running)) this.startCommit();
+  }
+
+  private fastCommitOver(error: FsError | null): void {
+    if (this.failure !== null) return;
+    if (error !== null) {
+      this.abort(error);
+    } else if (this.commitAgain) {
+      this.commitAgain = false;
+      this.startCommit();
+    } else {
+      this.startFastCommit();
+    }
+  }
+
   /** Calls back once every data write noted so far is durable. Never inside the call. */
   whenDataFlushed(tell: (error: FsError | null) => void): void {
     const { failure } = this;
@@ -205,13 +249,14 @@ export class Journal {
   /** Seals the running transaction and writes it to the log in the background. */
   startCommit(): void {
     if (this.failure !== null) return;
-    if (this.sealed !== null) {
+    if (this.sealed !== null || this.fast.busy) {
       this.commitAgain = true;
       return;
     }
     const transaction = this.running;
     if (transaction === null) return;
     this.running = null;
+    transaction.waiters.push(...this.fast.takeWaiters());
     this.disarmTimer();
     if (transaction.blocks.size === 0 && transaction.revoked.size === 0) {
       this.finishEmpty(transaction);
@@ -297,12 +342,14 @@ export class Journal {
     this.store.device.cancel?.();
     this.commitJob?.wait();
     this.checkpointJob?.wait();
+    this.fast.wait();
   }
 
   private tellAborted(error: FsError): void {
     for (const transaction of [this.running, this.sealed]) {
       if (transaction !== null) for (const tell of transaction.waiters.splice(0)) queueMicrotask(() => tell(error));
     }
+    for (const tell of this.fast.takeWaiters()) queueMicrotask(() => tell(error));
     this.data.giveUp(error);
     this.tellReady();
     this.hooks.aborted(error);
@@ -454,6 +501,7 @@ export class Journal {
     this.sealed = null;
     transaction.state = 'COMMITTED';
     this.lastCommitted = transaction.tid;
+    this.store.fastArea?.reset();
     this.dropForgotten(transaction);
     if (this.store.logged) this.committedTransactions.push(transaction);
     else this.releaseHome(transaction);
@@ -489,6 +537,7 @@ export class Journal {
     this.commitAgain = false;
     if (this.checkpointWanted || this.checkpointDue()) this.startCheckpoint();
     if (again) this.startCommit();
+    else this.startFastCommit();
   }
 
   private checkpointDue(): boolean {
@@ -555,7 +604,10 @@ export class Journal {
   }
 
   private waitForCommit(): void {
-    while (this.commitJob !== null) this.commitJob.wait();
+    while (this.commitJob !== null || this.fast.busy) {
+      this.commitJob?.wait();
+      this.fast.wait();
+    }
   }
 
   private writeNow(steps: readonly IoStep[]): void {

@@ -6,6 +6,7 @@ import type { BlockDevice, IoStep } from '../block/device.js';
 import type { CachedBlock } from './block-cache.js';
 import { planCheckpoint } from './checkpoint.js';
 import { sealTransaction } from './commit.js';
+import { FastArea } from './fast-area.js';
 import type { JournalSuperblock } from './journal-superblock.js';
 import { RecordShape } from './record-writer.js';
 import type { Tid } from './tid.js';
@@ -22,6 +23,7 @@ export class Log implements TransactionStore {
   private readonly blockMap: Float64Array;
   /** How records are laid out; fixed by {@link prepareForWriting}. */
   shape: RecordShape;
+  fastArea: FastArea | null = null;
   /** Log block that the next transaction starts at. */
   head: number;
   /** Blocks not held by a transaction that replay would need. */
@@ -43,6 +45,13 @@ export class Log implements TransactionStore {
   prepareForWriting(filesystem: { is64bit: boolean; metadataCsum: boolean }): void {
     this.superblock.prepareForWriting(filesystem);
     this.shape = new RecordShape(this.superblock);
+  }
+
+  /** Fast commits may be written behind the log; only while it is empty. Does nothing if that leaves less than `minLogBlocks`. */
+  allowFastCommits(minLogBlocks: number): void {
+    if (!this.superblock.makeFastCommitArea(minLogBlocks)) return;
+    this.fastArea = new FastArea(this.superblock, this.blockMap);
+    this.freeBlocks = this.capacity;
   }
 
   get capacity(): number {
@@ -74,7 +83,10 @@ export class Log implements TransactionStore {
 
   markEmpty(nextTid: Tid): IoStep[] {
     this.superblock.setTail(nextTid, 0);
-    return [this.superblockStep(), { kind: 'flush' }];
+    if (this.fastArea !== null) this.superblock.setFastCommit(false);
+    const steps: IoStep[] = [this.superblockStep(), { kind: 'flush' }];
+    if (this.fastArea !== null) this.superblock.setFastCommit(true);
+    return steps;
   }
 
   /** jbd2_journal_abort: s_errno, where the next mount finds it. */

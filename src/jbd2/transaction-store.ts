@@ -1,6 +1,7 @@
 /** Where sealed transactions go: into a log (log.ts), or, in a filesystem that has none, straight home (home-store.ts). */
 import type { BlockDevice, IoStep } from '../block/device.js';
 import type { CachedBlock } from './block-cache.js';
+import type { FastArea } from './fast-area.js';
 import type { Tid } from './tid.js';
 import type { Transaction } from './transaction.js';
 
@@ -24,6 +25,8 @@ export interface TransactionStore {
   readonly capacity: number;
   /** Blocks not held by a transaction that replay would need. */
   readonly freeBlocks: number;
+  /** Where fast commits go; null: there are none. */
+  readonly fastArea: FastArea | null;
   /** Blocks that a transaction of so many metadata blocks and revokes takes. */
   blocksFor(blocks: number, revokes: number): number;
   /** What must be durable before `tid`, the first transaction since it was empty, is written. */

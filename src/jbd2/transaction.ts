@@ -23,6 +23,11 @@ export class Transaction {
   readonly onCommit: (() => void)[] = [];
   /** Told when the transaction is durable, or that it never will be. */
   readonly waiters: ((error: FsError | null) => void)[] = [];
+  /** Handles that changed something, and how many of them a durable fast commit covers. */
+  changes = 0;
+  fastCommitted = 0;
+  /** Something was changed that no fast commit can say. */
+  needsFullCommit = false;
   /** First block of this transaction in the log, once sealed. */
   logStart = 0;
   /** Log blocks it occupies, once sealed. */

@@ -38,12 +38,16 @@ export const PRELUDE: readonly Command[] = [
   { op: 'mkdir', path: 'd/e' },
 ];
 
+/** The same, and a commit. */
+export const COMMITTED_PRELUDE: readonly Command[] = [...PRELUDE, { op: 'create', path: 'a' }, { op: 'syncfs' }];
+
 /** Sizes around block and inode boundaries, and far enough for extents to split. */
 export function commandArbitrary(
   blockSize: number,
   /** Only these, with the same weights. */
   only?: readonly Command['op'][],
   attributeLengths: readonly number[] = [3, 20, 200, 600],
+  fsyncWeight = 6,
 ): fc.Arbitrary<Command> {
   const path = fc.constantFrom(...PATHS);
   const pos = fc.oneof(
@@ -87,7 +91,7 @@ export function commandArbitrary(
     length: fc.constantFrom(...attributeLengths),
   });
   record(1, ['removexattr'], { path, name: fc.constantFrom('user.a', 'user.b') });
-  record(6, ['fsync'], { path });
+  record(fsyncWeight, ['fsync'], { path });
   record(8, ['steps'], { count: fc.integer({ min: 1, max: 9 }) });
   record(4, ['commit']);
   record(5, ['syncfs', 'checkpoint', 'idle', 'close']);

@@ -13,6 +13,8 @@ export interface Format {
   readonly sizeMiB: number;
   readonly args: readonly string[];
   readonly policy?: Partial<MountPolicy>;
+  /** Random workloads ask for durability file by file, and begin with a commit: fast commits need one to be on top of. */
+  readonly fastCommits?: boolean;
   /** Lengths of attributes in random workloads, and whether those of equal length are equal, so that they are shared. */
   readonly attributes?: { readonly lengths: readonly number[]; readonly equal: boolean };
 }
@@ -78,6 +80,13 @@ export const FORMATS: readonly Format[] = [
     blockSize: 1024,
     sizeMiB: 3,
     args: ['-b', '1024', '-I', '256', ...SMALL, '-O', 'inline_data'],
+  },
+  {
+    name: '1k-fast-commit',
+    blockSize: 1024,
+    sizeMiB: 4,
+    args: ['-b', '1024', ...SMALL, '-O', 'fast_commit'],
+    fastCommits: true,
   },
   { name: '4k', blockSize: 4096, sizeMiB: 8, args: ['-N', '64', '-m', '0'] },
 ];
