@@ -45,6 +45,7 @@ export interface FilesystemOptions {
   readonly commitIntervalMs?: number;
   readonly cacheBytes?: number;
   readonly checkpointBytes?: number;
+  readonly worthCheckpoint?: number;
   /** Default: what the superblock says. */
   readonly policy?: Partial<MountPolicy>;
   /** minixdf: df counts metadata as used space. */

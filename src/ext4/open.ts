@@ -44,6 +44,7 @@ export interface OpenOptions {
   readonly commitIntervalMs?: number;
   readonly checkpointBytes?: number;
   readonly cacheBytes?: number;
+  readonly worthCheckpoint?: number;
   readonly env?: Environment;
   /** Long work tells how far it is. */
   readonly progress?: (what: string, done: number, total: number) => void;
@@ -223,6 +224,7 @@ function buildVolume(
   const journal = new Journal(store, cache, hooks, {
     commitIntervalMs: options.commitIntervalMs ?? DEFAULT_COMMIT_INTERVAL_MS,
     checkpointBytes: options.checkpointBytes,
+    worthCheckpoint: options.worthCheckpoint,
   });
   if (readOnly) journal.disable();
   volume = new Volume({

@@ -3,6 +3,9 @@
  * the area behind the log, in the words of the log's user, while the transaction goes on. A crash before it commits finds
  * the last transaction and the fast commits on top of it. One at a time, and never beside a commit: on top of a transaction
  * that is not durable they mean nothing.
+ *
+ * The first one on top of a transaction waits until the log is empty: e2fsck (1.47) replays them with the superblock and the
+ * group descriptors that it read before it replayed the log, and would take back what the log said of them.
  */
 import type { IoJob } from '../block/device.js';
 import type { FsError } from '../errors.js';
@@ -21,22 +24,31 @@ export class FastCommits {
   private readonly over: (error: FsError | null) => void;
   private waiters: Tell[] = [];
   private job: IoJob | null = null;
+  /** Fsyncs in a row that a fast commit would have been enough for. */
+  private inARow = 0;
+  /** So many of them are worth a checkpoint. */
+  private readonly worthCheckpoint: number;
 
   constructor(
     store: TransactionStore,
     data: FileData,
     build: BuildFastCommit | null,
+    worthCheckpoint: number,
     over: (error: FsError | null) => void,
   ) {
+    this.worthCheckpoint = worthCheckpoint;
     this.store = store;
     this.data = data;
     this.build = build;
     this.over = over;
   }
 
-  /** Changes of this transaction may be made durable without committing it. */
-  allows(transaction: Transaction): boolean {
-    return this.build !== null && this.store.fastArea !== null && !transaction.needsFullCommit;
+  /** Someone waits for this transaction. True if a fast commit should do, with `isLogEmpty` or once it is. */
+  allows(transaction: Transaction, isLogEmpty: boolean): boolean {
+    if (this.build === null || this.store.fastArea === null) return false;
+    if (transaction.needsFullCommit) this.inARow = 0;
+    else this.inARow++;
+    return this.inARow > (isLogEmpty ? 0 : this.worthCheckpoint);
   }
 
   /** One is being written. */

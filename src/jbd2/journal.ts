@@ -47,11 +47,14 @@ export interface JournalOptions {
   readonly commitIntervalMs: number;
   /** Metadata not yet home that is kept in memory before a checkpoint begins. */
   readonly checkpointBytes?: number;
+  /** Fsyncs in a row that fast commits are enough for, before the log is emptied so that there can be some. */
+  readonly worthCheckpoint?: number;
 }
 
 /** jbd2's JBD2_DEFAULT share of the log for one transaction. */
 const TRANSACTION_SHARE = 4;
 const DEFAULT_CHECKPOINT_BYTES = 64 << 20;
+const DEFAULT_WORTH_CHECKPOINT = 2;
 /** Undo copies kept for the next handle. */
 const SPARE_COPIES = 64;
 
@@ -91,7 +94,13 @@ export class Journal {
   constructor(store: TransactionStore, cache: BlockCache, hooks: JournalHooks, options: JournalOptions) {
     this.store = store;
     this.data = new FileData(store.device, (error) => this.abort(error));
-    this.fast = new FastCommits(store, this.data, hooks.fastCommit ?? null, (error) => this.fastCommitOver(error));
+    this.fast = new FastCommits(
+      store,
+      this.data,
+      hooks.fastCommit ?? null,
+      options.worthCheckpoint ?? DEFAULT_WORTH_CHECKPOINT,
+      (error) => this.fastCommitOver(error),
+    );
     this.cache = cache;
     this.hooks = hooks;
     this.commitIntervalMs = options.commitIntervalMs;
@@ -177,8 +186,8 @@ export class Journal {
   /** As {@link whenCommitted}, with a fast commit instead where that is enough. */
   whenDurable(tid: Tid, tell: (error: FsError | null) => void): void {
     const { running } = this;
-    // On top of an empty log nobody looks for fast commits.
-    if (running?.tid !== tid || !this.begun || this.failure !== null || !this.fast.allows(running)) {
+    // Nobody looks for fast commits behind a log that is marked empty.
+    if (running?.tid !== tid || !this.begun || this.failure !== null || !this.fast.allows(running, this.isLogEmpty)) {
       this.whenCommitted(tid, tell);
       return;
     }
@@ -190,9 +199,19 @@ export class Journal {
     this.startFastCommit();
   }
 
+  /** Every committed transaction is home, and the tail on disk behind it. */
+  private get isLogEmpty(): boolean {
+    return this.committedTransactions.length === 0 && this.sealed === null;
+  }
+
   private startFastCommit(): void {
     const { running } = this;
     if (running === null || this.sealed !== null || this.fast.busy || !this.fast.waiting) return;
+    if (!this.isLogEmpty && !running.needsFullCommit) {
+      // Which calls this again.
+      this.startCheckpoint();
+      return;
+    }
     if (!this.fast.start(running)) this.startCommit();
   }
 
@@ -565,6 +584,8 @@ export class Journal {
         this.checkpointError = error;
         if (this.checkpointFailures > 1 || !this.data.isFlushed || !this.data.idle) this.abort(error);
         this.tellReady();
+        // Those who wait for an empty log get a commit instead.
+        if (this.fast.waiting) this.startCommit();
         return;
       }
       this.checkpointFailures = 0;
@@ -577,6 +598,7 @@ export class Journal {
       }
       this.store.checkpointed(plan);
       this.tellReady();
+      this.startFastCommit();
     });
   }
 

@@ -106,6 +106,8 @@ export class Workload {
     this.device = options.device ?? new RecordingDevice(below, options.unitBytes);
     this.fs = Filesystem.open(this.device, {
       checkpointBytes: options.checkpointBytes,
+      // Each fsync that can be is a fast commit.
+      worthCheckpoint: 0,
       policy: options.policy,
       cacheBytes: 1 << 20,
       env: {
