@@ -6,10 +6,12 @@
 import type { BlockDevice, IoStep } from '../../../src/block/device.js';
 import { RecordingDevice } from '../../../src/crash/recording-device.js';
 import { StateImage } from '../../../src/crash/state-image.js';
+import { FastCommitTracker } from '../../../src/ext4/fast-commit-tracker.js';
 import { Filesystem } from '../../../src/ext4/filesystem.js';
 import { Inode } from '../../../src/ext4/inode.js';
 import { OP_WRITE, TYPE_UNWRITTEN } from '../../../src/ext4/iomap.js';
 import { Quotas } from '../../../src/ext4/quota/quotas.js';
+import { FastArea } from '../../../src/jbd2/fast-area.js';
 import { FileData } from '../../../src/jbd2/file-data.js';
 import { BlockType, JBD2_MAGIC } from '../../../src/jbd2/format.js';
 import { Handle } from '../../../src/jbd2/handle.js';
@@ -84,6 +86,20 @@ const METADATA_THEN_DATA: readonly Command['op'][] = [
   'syncfs',
   'steps',
   'checkpoint',
+];
+
+/** What fast commits can say. */
+const FAST_COMMITTED: readonly Command['op'][] = [
+  'create',
+  'write',
+  'append',
+  'truncate',
+  'punch',
+  'rename',
+  'link',
+  'unlink',
+  'fsync',
+  'steps',
 ];
 
 export const MUTATIONS: readonly Mutation[] = [
@@ -231,6 +247,52 @@ export const MUTATIONS: readonly Mutation[] = [
       patch(Journal.prototype, 'whenDataFlushed', ((tell: (error: null) => void) => {
         queueMicrotask(() => tell(null));
       }) as never),
+  },
+  {
+    name: 'no flush before the block that makes a fast commit whole',
+    format: '1k-fast-commit',
+    ops: FAST_COMMITTED,
+    apply: () => {
+      const { steps } = FastArea.prototype;
+      return patch(FastArea.prototype, 'steps', function (this: FastArea, bytes: Uint8Array) {
+        const all = steps.call(this, bytes);
+        return without(all, flushBefore(all, all.length - 1));
+      } as never);
+    },
+  },
+  {
+    name: 'no flush after a fast commit',
+    format: '1k-fast-commit',
+    ops: FAST_COMMITTED,
+    apply: () => {
+      const { steps } = FastArea.prototype;
+      return patch(FastArea.prototype, 'steps', function (this: FastArea, bytes: Uint8Array) {
+        return steps.call(this, bytes).slice(0, -1);
+      } as never);
+    },
+  },
+  {
+    name: 'names left out of fast commits',
+    format: '1k-fast-commit',
+    ops: FAST_COMMITTED,
+    apply: () => patch(FastCommitTracker.prototype, 'noteName', (() => {}) as never),
+  },
+  {
+    name: 'ranges left out of fast commits',
+    format: '1k-fast-commit',
+    ops: FAST_COMMITTED,
+    apply: () => patch(FastCommitTracker.prototype, 'noteRange', (() => {}) as never),
+  },
+  {
+    name: 'steps that say nothing of fast commits taken for ones that do',
+    format: '1k-fast-commit',
+    ops: [...FAST_COMMITTED, 'mkdir', 'setxattr', 'symlink'],
+    apply: () => {
+      const { run } = Journal.prototype;
+      return patch(Journal.prototype, 'run', function (this: Journal, credits: number, step: never) {
+        return run.call(this, credits, step, true);
+      } as never);
+    },
   },
   {
     name: 'no copy kept of what a commit sealed',
