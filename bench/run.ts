@@ -63,7 +63,7 @@ function measure(server: Server, scratch: string, rows: readonly Row[], figures:
   const directory = join(scratch, 'mnt');
   rmSync(image, { force: true });
   writeFileSync(image, '');
-  truncateSync(image, IMAGE_MIB << 20);
+  truncateSync(image, IMAGE_MIB * 2 ** 20);
   sh('mke2fs', '-q', '-F', '-t', 'ext4', '-E', 'lazy_itable_init=1', image);
   const unmount = server.mount(image, directory);
   try {

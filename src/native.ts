@@ -79,10 +79,15 @@ export interface Native {
     count: number,
   ): JobId;
   /** Requests of this connection for what {@link mappingLearn} told are answered inside {@link fuseRead}. */
-  fastPathStart(fuseFd: number, deviceFd: number): void;
+  fastPathStart(fuseFd: number, deviceFd: number, blockSize: number, unconverted: Float64Array): void;
+  /**
+   * [ino, offset, length] of each range that was unwritten and has data now, since the last call. `unconverted[0]` of
+   * {@link fastPathStart} says how many there are.
+   */
+  fastPathWritten(fuseFd: number): Float64Array;
   /** Returns when what was under way has been answered. */
   fastPathStop(fuseFd: number): void;
-  /** [ino, size, may be read until this second or 0, by write-back, by callers, file offset, length, device offset] */
+  /** [ino, size, may be read until this second or 0, by write-back, by callers, file offset, length, device offset, unwritten] */
   mappingLearn(fuseFd: number, mapping: Float64Array): void;
   /** Returns when nobody uses a mapping of the file (0: of any file) any more. */
   mappingForget(fuseFd: number, ino: number): void;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "args.h"
 #include "io.h"
@@ -54,7 +55,7 @@ bool FastPath::Read(const uint8_t* request, size_t length) {
   }
   transfer.bytes = std::min<uint64_t>(in->size, entry->file.size - in->offset);
   transfer.count = MappingCache::Map(*entry, in->offset, transfer.bytes, transfer.pieces, kMostPieces);
-  if (transfer.count == 0) return false;
+  if (transfer.count == 0 || MappingCache::HasUnwritten(*entry, in->offset, transfer.bytes)) return false;
   uint8_t data[kMostBytes];
   int error = ReadPieces(transfer, data, false);
   if (error == -EAGAIN) {
@@ -85,11 +86,33 @@ bool FastPath::Write(const uint8_t* request, size_t length) {
   transfer.bytes = in->size;
   transfer.count = MappingCache::Map(*entry, in->offset, in->size, transfer.pieces, kMostPieces);
   if (transfer.count == 0) return false;
+  bool converts = MappingCache::HasUnwritten(*entry, in->offset, in->size);
+  // Of a block of which only a part is written the rest has to be zeroed first.
+  if (converts && ((in->offset | in->size) % block_size_ != 0 || written_.size() >= kMostWritten)) return false;
   // What was written of it is written again: by JavaScript, which knows how to report an error.
   if (WritePieces(transfer, request + kArgs) != 0) return false;
+  if (converts) NoteWritten(entry, in->offset, in->size);
   fuse_write_out out = {in->size, 0};
   Reply(header->unique, 0, &out, sizeof(out));
   return true;
+}
+
+void FastPath::NoteWritten(MappingCache::Entry* entry, uint64_t offset, uint64_t length) {
+  const uint64_t ino = entry->file.ino;
+  MappingCache::MarkWritten(entry, offset, length);
+  if (!written_.empty() && written_.back().ino == ino && written_.back().offset + written_.back().length == offset) {
+    written_.back().length += length;
+  } else {
+    written_.push_back({ino, offset, length});
+  }
+  *unconverted_ = static_cast<double>(written_.size());
+  // The engine, which has it in fewer pieces, will tell it again.
+  if (entry->unwritten.size() > kMostUnwritten) cache.Forget(ino);
+}
+
+std::vector<FastPath::Written> FastPath::TakeWritten() {
+  *unconverted_ = 0;
+  return std::exchange(written_, {});
 }
 
 bool FastPath::MoreWaiting() const {
@@ -181,11 +204,20 @@ FastPath::~FastPath() {
 
 namespace {
 
-// fastPathStart(fuseFd, deviceFd)
+// fastPathStart(fuseFd, deviceFd, blockSize, unconverted)
 Napi::Value FastPathStart(const Napi::CallbackInfo& info) {
   int fuse_fd, device_fd;
-  if (!FdArg(info, 0, &fuse_fd) || !FdArg(info, 1, &device_fd)) return info.Env().Undefined();
-  StateOf(info.Env())->fast_paths[fuse_fd] = std::make_unique<FastPath>(fuse_fd, device_fd);
+  double block_size;
+  const double* unconverted;
+  size_t count;
+  if (!FdArg(info, 0, &fuse_fd) || !FdArg(info, 1, &device_fd) ||
+      !IntegerArg(info, 2, 1, kMaxSafeInteger, &block_size) || !NumbersArg(info, 3, &unconverted, &count)) {
+    return info.Env().Undefined();
+  }
+  if (count != 1) return Refuse(info.Env(), "expected room for one number");
+  StateOf(info.Env())->fast_paths[fuse_fd] =
+      std::make_unique<FastPath>(fuse_fd, device_fd, static_cast<uint64_t>(block_size),
+                                 const_cast<double*>(unconverted), Napi::Persistent(info[3].As<Napi::Object>()));
   return info.Env().Undefined();
 }
 
@@ -204,21 +236,35 @@ FastPath* FastPathArg(const Napi::CallbackInfo& info) {
   return path;
 }
 
-// mappingLearn(fuseFd, numbers): [ino, size, read_until, writeback, write, file_offset, length, device_offset]
+// fastPathWritten(fuseFd) -> Float64Array of [ino, offset, length] for each range that was unwritten and has data now
+Napi::Value FastPathWritten(const Napi::CallbackInfo& info) {
+  FastPath* path = FastPathArg(info);
+  if (path == nullptr) return info.Env().Undefined();
+  std::vector<FastPath::Written> written = path->TakeWritten();
+  auto numbers = Napi::Float64Array::New(info.Env(), written.size() * 3);
+  for (size_t i = 0; i < written.size(); i++) {
+    numbers[3 * i] = static_cast<double>(written[i].ino);
+    numbers[3 * i + 1] = static_cast<double>(written[i].offset);
+    numbers[3 * i + 2] = static_cast<double>(written[i].length);
+  }
+  return numbers;
+}
+
+// mappingLearn(fuseFd, numbers): [ino, size, read_until, writeback, write, file_offset, length, device_offset, unwritten]
 Napi::Value MappingLearn(const Napi::CallbackInfo& info) {
   FastPath* path = FastPathArg(info);
   const double* numbers;
   size_t count;
   if (path == nullptr || !NumbersArg(info, 1, &numbers, &count)) return info.Env().Undefined();
-  for (size_t i = 0; i < 8; i++) {
-    if (count != 8 || !(numbers[i] >= 0 && numbers[i] <= kMaxSafeInteger)) {
-      return Refuse(info.Env(), "expected eight numbers, none of them negative");
+  for (size_t i = 0; i < 9; i++) {
+    if (count != 9 || !(numbers[i] >= 0 && numbers[i] <= kMaxSafeInteger)) {
+      return Refuse(info.Env(), "expected nine numbers, none of them negative");
     }
   }
   MappingCache::File file = {static_cast<uint64_t>(numbers[0]), static_cast<uint64_t>(numbers[1]),
                              static_cast<int64_t>(numbers[2]), numbers[3] != 0, numbers[4] != 0};
   path->cache.Learn(file, static_cast<uint64_t>(numbers[5]), static_cast<uint64_t>(numbers[6]),
-                    static_cast<uint64_t>(numbers[7]));
+                    static_cast<uint64_t>(numbers[7]), numbers[8] != 0);
   return info.Env().Undefined();
 }
 
@@ -246,6 +292,7 @@ void RegisterFastPath(Napi::Env env, Napi::Object exports) {
   exports.Set("fastPathStop", Napi::Function::New<FastPathStop>(env, "fastPathStop"));
   exports.Set("mappingLearn", Napi::Function::New<MappingLearn>(env, "mappingLearn"));
   exports.Set("mappingForget", Napi::Function::New<MappingForget>(env, "mappingForget"));
+  exports.Set("fastPathWritten", Napi::Function::New<FastPathWritten>(env, "fastPathWritten"));
   exports.Set("fastWrites", Napi::Function::New<FastWrites>(env, "fastWrites"));
 }
 

@@ -1,6 +1,8 @@
-// Reads and overwrites of blocks that MappingCache knows, answered without JavaScript by the thread that read the request.
-// A read that has to wait for the disk while others are waiting for this thread goes to one beside it.
+// Reads and writes of blocks that MappingCache knows, answered without JavaScript by the thread that read the request. What is
+// written to unwritten blocks is reported, for the engine to convert them, many at once and before it looks at the file. A read that has to wait for the disk while others are waiting for this thread goes to one beside it.
 #pragma once
+
+#include <napi.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -16,7 +18,13 @@ namespace ext4d {
 
 class FastPath {
  public:
-  FastPath(int fuse_fd, int device_fd) : fuse_fd_(fuse_fd), device_fd_(device_fd) {}
+  // `unconverted` is where JavaScript sees how many ranges wait to be taken.
+  FastPath(int fuse_fd, int device_fd, uint64_t block_size, double* unconverted, Napi::ObjectReference owner)
+      : fuse_fd_(fuse_fd),
+        device_fd_(device_fd),
+        block_size_(block_size),
+        unconverted_(unconverted),
+        owner_(std::move(owner)) {}
   // Answers what is under way.
   ~FastPath();
 
@@ -26,9 +34,21 @@ class FastPath {
   // Writes that have reached the device; counted before they are answered.
   uint64_t writes() const { return writes_.load(); }
 
+  // A range that was unwritten and has data now.
+  struct Written {
+    uint64_t ino;
+    uint64_t offset;
+    uint64_t length;
+  };
+  // Those written since the last call.
+  std::vector<Written> TakeWritten();
+
   MappingCache cache;
 
  private:
+  // Ranges that wait to be taken, and pieces of one file's unwritten space, at most.
+  static const size_t kMostWritten = 4096;
+  static const size_t kMostUnwritten = 1 << 16;
   static const int kMostPieces = 8;
   static const size_t kMostBytes = 64 << 10;
   static const size_t kMostThreads = 4;
@@ -49,11 +69,16 @@ class FastPath {
   // 0 or -errno; -EAGAIN if that would mean waiting, for the disk, and it may not.
   int ReadPieces(const Transfer& transfer, uint8_t* into, bool may_wait);
   int WritePieces(const Transfer& transfer, const uint8_t* from);
+  void NoteWritten(MappingCache::Entry* entry, uint64_t offset, uint64_t length);
   void Reply(uint64_t unique, int error, const void* payload, size_t length);
   void Run();
 
   const int fuse_fd_;
   const int device_fd_;
+  const uint64_t block_size_;
+  std::vector<Written> written_;
+  double* unconverted_;
+  Napi::ObjectReference owner_;  // of the memory behind unconverted_
   std::atomic<uint64_t> writes_{0};
   // Reading without waiting for the disk: false once the file has said that it cannot.
   std::atomic<bool> nowait_{true};

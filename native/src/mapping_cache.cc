@@ -19,7 +19,8 @@ std::vector<Extent>::const_iterator Reaching(const std::vector<Extent>& extents,
 
 }  // namespace
 
-void MappingCache::Learn(const File& file, uint64_t file_offset, uint64_t length, uint64_t device_offset) {
+void MappingCache::Learn(const File& file, uint64_t file_offset, uint64_t length, uint64_t device_offset,
+                         bool unwritten) {
   auto [it, fresh] = files_.try_emplace(file.ino);
   Entry& entry = it->second;
   if (fresh) {
@@ -30,6 +31,8 @@ void MappingCache::Learn(const File& file, uint64_t file_offset, uint64_t length
     entry.file.writeback |= file.writeback;
     entry.file.write |= file.write;
   }
+  MarkWritten(&entry, file_offset, length);
+  if (unwritten) entry.unwritten.emplace(file_offset, file_offset + length);
   // Mappings of the engine grow by whole extents: what overlaps says the same, or less.
   auto& extents = entry.extents;
   uint64_t end = file_offset + length;
@@ -39,6 +42,25 @@ void MappingCache::Learn(const File& file, uint64_t file_offset, uint64_t length
   if (to - from == 1 && from->file_offset <= file_offset && from->file_offset + from->length >= end) return;
   from = extents.erase(from, to);
   extents.insert(from, {file_offset, length, device_offset});
+}
+
+bool MappingCache::HasUnwritten(const Entry& entry, uint64_t offset, uint64_t length) {
+  if (entry.unwritten.empty()) return false;
+  auto behind = entry.unwritten.lower_bound(offset + length);
+  return behind != entry.unwritten.begin() && std::prev(behind)->second > offset;
+}
+
+void MappingCache::MarkWritten(Entry* entry, uint64_t offset, uint64_t length) {
+  auto& unwritten = entry->unwritten;
+  uint64_t end = offset + length;
+  for (auto it = unwritten.lower_bound(end); it != unwritten.begin();) {
+    --it;
+    auto [from, to] = *it;
+    if (to <= offset) return;
+    it = unwritten.erase(it);
+    if (to > end) it = unwritten.emplace(end, to).first;
+    if (from < offset) it = unwritten.emplace(from, offset).first;
+  }
 }
 
 MappingCache::Entry* MappingCache::Find(uint64_t ino) {

@@ -1,11 +1,12 @@
 // Where the bytes of files are on the device, as the engine last said: what the kernel's iomap cache is to fuse-iomap. It
-// holds written blocks only, never a guess, and is used on the JavaScript thread only; what other threads do with a
+// holds blocks, written or not, never a guess, and is used on the JavaScript thread only; what other threads do with a
 // mapping pins the file meanwhile. The engine forgets a file here before it changes anything about it, and that waits for
 // the pins: blocks are freed only when nobody is reading or writing them any more.
 #pragma once
 
 #include <condition_variable>
 #include <cstdint>
+#include <map>
 #include <mutex>
 #include <unordered_map>
 #include <vector>
@@ -31,7 +32,7 @@ class MappingCache {
 
   // Adds [file_offset, file_offset + length) of a file to what is known. What is said of the file replaces what was,
   // except that permissions add up.
-  void Learn(const File& file, uint64_t file_offset, uint64_t length, uint64_t device_offset);
+  void Learn(const File& file, uint64_t file_offset, uint64_t length, uint64_t device_offset, bool unwritten);
   void Forget(uint64_t ino);
   void ForgetAll();
 
@@ -43,6 +44,8 @@ class MappingCache {
       uint64_t device_offset;
     };
     std::vector<Extent> extents;  // sorted, disjoint
+    // What of them reads as zeroes, whatever is on the device: [first, second), disjoint.
+    std::map<uint64_t, uint64_t> unwritten;
     int pins = 0;                 // under mutex_
   };
 
@@ -50,6 +53,9 @@ class MappingCache {
   Entry* Find(uint64_t ino);
   // Where [offset, offset + length) is: the number of pieces, 0 when not all of it is known, or in more than `most`.
   static int Map(const Entry& entry, uint64_t offset, uint64_t length, Piece* pieces, int most);
+
+  static bool HasUnwritten(const Entry& entry, uint64_t offset, uint64_t length);
+  static void MarkWritten(Entry* entry, uint64_t offset, uint64_t length);
 
   void Pin(Entry* entry);
   // From any thread.

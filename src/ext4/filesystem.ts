@@ -268,6 +268,10 @@ export class Filesystem {
     this.volume.journal.noteDataWrite();
     return iomap.ioend(this.volume, ino, posBytes, writtenBytes, addrBytes, flags, error);
   }
+  /** As {@link iomapIoend} for many writes within the file's size, of which {@link countWritesBeside} knows. */
+  iomapConvert(ino: Ino, ranges: readonly (readonly [offsetBytes: number, lengthBytes: number])[]): void {
+    iomap.convert(this.volume, ino, ranges);
+  }
   fallocate(ino: Ino, mode: number, offsetBytes: number, lengthBytes: number): void {
     fallocate(this.writable(), ino, mode, offsetBytes, lengthBytes);
   }

@@ -176,6 +176,25 @@ export function ioend(
   return Math.max(size, end);
 }
 
+/** Conversions in one handle: each asks for more room if it needs it. */
+const CONVERTED_TOGETHER = 8;
+
+/**
+ * The ioend of many writes within i_size at once: `ranges` ([offset, length] in bytes, whole blocks) have data on the
+ * device wherever the file has them, and become written. Nothing else of the inode changes. Throws FsError, CorruptionError.
+ */
+export function convert(vol: Volume, ino: Ino, ranges: readonly (readonly [number, number])[]): void {
+  const { blockSize } = vol.geometry;
+  for (let i = 0; i < ranges.length; i += CONVERTED_TOGETHER) {
+    const together = ranges.slice(i, i + CONVERTED_TOGETHER);
+    const work = (handle: Handle) => {
+      for (const [posBytes, lengthBytes] of together)
+        convertUnwritten(handle, dataInode(vol, ino), posBytes / blockSize, lengthBytes / blockSize, -1);
+    };
+    vol.journal.run(EXTENT_CREDITS + 2, work, true);
+  }
+}
+
 /**
  * The ioend of a block-mapped file: the blocks promised for the range become the file's, with i_size in the same
  * transaction, for a block behind the end belongs to nobody. With `pblk` below 0 wherever they are.

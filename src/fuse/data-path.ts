@@ -8,7 +8,7 @@
 import type { BlockDevice } from '../block/device.js';
 import { FileDevice } from '../block/file-device.js';
 import { FsError } from '../errors.js';
-import { EXT4_IMMUTABLE_FL } from '../ext4/format/inode.js';
+import { EXT4_EXTENTS_FL, EXT4_IMMUTABLE_FL } from '../ext4/format/inode.js';
 import type { Ino } from '../ext4/inode.js';
 import {
   IOEND_UPDATE_TIMES,
@@ -50,6 +50,8 @@ interface WritePlan {
   /** What the pieces cover: less than was asked when `failure` is set. */
   readonly bytes: number;
   readonly failure: FsError | null;
+  /** Nothing of the file changes but its data, and that blocks become written. */
+  within: boolean;
 }
 
 export class DataPath {
@@ -65,7 +67,15 @@ export class DataPath {
   readonly flights = new InFlight();
   private readonly fast: FastPath | null;
 
-  constructor(native: Native, fuseFd: number, device: BlockDevice, blockSize: number, fs: Engine) {
+  /** `lost` hears of data that was acknowledged and could not become part of its file. */
+  constructor(
+    native: Native,
+    fuseFd: number,
+    device: BlockDevice,
+    blockSize: number,
+    fs: Engine,
+    lost: (ino: Ino, error: unknown) => void,
+  ) {
     this.native = native;
     this.fuseFd = fuseFd;
     this.device = device;
@@ -73,7 +83,18 @@ export class DataPath {
     this.base = device instanceof FileDevice ? device.baseOffset : 0;
     this.blockSize = blockSize;
     this.zeroes = new Uint8Array(blockSize);
-    this.fast = this.deviceFd < 0 ? null : new FastPath(native, fuseFd, this.deviceFd, this.base, fs);
+    const { deviceFd, base } = this;
+    this.fast = deviceFd < 0 ? null : new FastPath({ native, fuseFd, deviceFd, base, blockSize, fs, lost });
+  }
+
+  /** The engine knows of every byte that was acknowledged. Call before anything else is done. */
+  settle(): void {
+    this.fast?.settle();
+  }
+
+  /** Native code has answered some requests. */
+  servedBeside(): void {
+    this.fast?.served();
   }
 
   /** From now on every request comes this way. */
@@ -206,13 +227,13 @@ export class DataPath {
       return;
     }
     const plan = this.mapForWriting(context, ino, offset, end, opFlags(request));
+    plan.within = end <= size && this.ioendFlags(context) === 0;
     if (plan.failure !== null && context.retryWithMoreSpace(request, plan.failure)) return;
     if (edges) this.zeroEdges(plan, offset);
-    if (asked <= SYNC_WRITE_BYTES && end <= size && this.ioendFlags(context) === 0 && this.fast?.again(ino))
-      this.learnToWrite(fs, plan, size);
     const large = this.deviceFd >= 0 && plan.bytes > SYNC_WRITE_BYTES && !alone;
     if (!large) {
       this.finish(context, request, plan, this.writeNow(request, plan));
+      if (plan.within && this.fast?.again(ino)) this.learnToWrite(fs, plan, size);
       return;
     }
     request.held = true;
@@ -236,8 +257,22 @@ export class DataPath {
 
   private learnToWrite(fs: Engine, { ino, pieces }: WritePlan, size: number): void {
     if (fs.readOnly) return;
-    const byCallers = (fs.stat(ino).flags & EXT4_IMMUTABLE_FL) === 0;
-    for (const { mapping } of pieces) this.fast?.learnToWrite(ino, size, byCallers, mapping);
+    const { flags } = fs.stat(ino);
+    const byCallers = (flags & EXT4_IMMUTABLE_FL) === 0;
+    for (const { pos, length, addr, mapping } of pieces) {
+      // What is promised to a block-mapped file is not its own before it is written.
+      if (mapping.type === TYPE_UNWRITTEN && (flags & EXT4_EXTENTS_FL) === 0) continue;
+      this.fast?.learnToWrite(ino, size, byCallers, mapping);
+      if (mapping.type !== TYPE_UNWRITTEN) continue;
+      const written: IomapMapping = {
+        ...mapping,
+        offsetBytes: pos,
+        lengthBytes: length,
+        addrBytes: addr,
+        type: TYPE_MAPPED,
+      };
+      this.fast?.learnToWrite(ino, size, byCallers, written);
+    }
   }
 
   /** Where the bytes go. Space that runs out in the middle leaves a shorter plan with the reason. */
@@ -260,7 +295,7 @@ export class DataPath {
       pieces.push({ pos, length, addr: mapping.addrBytes + (pos - mapping.offsetBytes), mapping });
       pos += length;
     }
-    return { ino, pieces, bytes: pos - offset, failure };
+    return { ino, pieces, bytes: pos - offset, failure, within: false };
   }
 
   /** Conversion exposes whole blocks: what the write leaves of its first and last must be zeroes on the device. */
@@ -310,7 +345,11 @@ export class DataPath {
       if (context.settings.dataErrorAborts) fs.abort(error);
       throw error;
     }
-    for (const { pos, length, addr } of pieces) fs.iomapIoend(ino, pos, length, addr, this.ioendFlags(context), 0);
+    const tell = () => {
+      for (const { pos, length, addr } of pieces) fs.iomapIoend(ino, pos, length, addr, this.ioendFlags(context), 0);
+    };
+    if (plan.within && this.fast !== null) this.fast.keeping(ino, tell);
+    else tell();
     // Write-back looks only at the error: a short count would lose the rest in silence. Direct I/O makes EIO of one.
     const direct = (WRITE_IN.flags.get(request.view, ARGS) & O_DIRECT) !== 0;
     if (plan.failure !== null && (direct || isWriteback(request))) throw plan.failure;

@@ -57,6 +57,7 @@ export type Engine = Pick<
   | 'dataStarted'
   | 'beforeDataMoves'
   | 'countWritesBeside'
+  | 'iomapConvert'
   | 'atimeSettledUntil'
   | 'dataFinished'
   | 'freeze'

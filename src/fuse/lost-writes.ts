@@ -9,9 +9,24 @@ import type { Ino } from '../ext4/inode.js';
 
 export class LostWrites {
   private readonly lost = new Map<Ino, FsError>();
+  /** Of which only the server knows: fsync has to be told as well. */
+  private readonly unsynced = new Map<Ino, FsError>();
 
   note(ino: Ino, error: FsError): void {
     this.lost.set(ino, error);
+  }
+
+  /** A write was answered before it failed. */
+  noteAnswered(ino: Ino, error: FsError): void {
+    this.lost.set(ino, error);
+    this.unsynced.set(ino, error);
+  }
+
+  /** The error that the next fsync of this inode, or of everything (null), gets; it is told once. */
+  takeUnsynced(ino: Ino | null): FsError | undefined {
+    const [key, error] = ino === null ? (this.unsynced.entries().next().value ?? []) : [ino, this.unsynced.get(ino)];
+    if (key !== undefined) this.unsynced.delete(key);
+    return error;
   }
 
   /** The error that the next write of this inode gets; it is told once. */

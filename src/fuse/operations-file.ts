@@ -87,6 +87,8 @@ export function syncfs(context: Context, request: Request): void {
 }
 
 function syncThenReply(context: Context, request: Request, ino: number | null): void {
+  const lost = context.lostWrites.takeUnsynced(ino);
+  if (lost !== undefined) throw lost;
   const waiting = request.stub();
   context.fs.sync(ino, (error) => {
     if (error === null) context.reply.status(waiting, 0);

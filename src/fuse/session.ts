@@ -108,8 +108,9 @@ export class Session implements Context {
       secondsOnly: options.secondsOnly ?? false,
     };
     this.reply = new ReplyWriter(this.native, options.fuseFd, MAX_WRITE);
-    this.data = new DataPath(this.native, options.fuseFd, options.device, options.blockSize, options.fs);
     this.errors = new ErrorTranslator(options.fs, this.log);
+    const { fuseFd, device, blockSize, fs } = options;
+    this.data = new DataPath(this.native, fuseFd, device, blockSize, fs, (ino, error) => this.lost(ino, error));
   }
 
   /** Begins to serve; keeps the process alive until unmounted. */
@@ -153,6 +154,7 @@ export class Session implements Context {
       if (length === -Errno.EINTR) {
         served++;
         this.slots.push(request);
+        this.data.servedBeside();
         if (performance.now() - began > TURN_MS) break;
         continue;
       }
@@ -170,6 +172,7 @@ export class Session implements Context {
       if ((served & 7) === 0 && performance.now() - began > TURN_MS) break;
     }
     this.reading = false;
+    this.data.servedBeside();
     if (served > 0 && !this.closeBegun) this.afterRequests();
     if (!drained) return 0;
     return this.patience.wait(performance.now());
@@ -191,6 +194,7 @@ export class Session implements Context {
 
   /** Runs one request; afterwards it has been answered, or is held, or waits as a copy. */
   private handle(request: Request): void {
+    this.data.settle();
     const entry = entryOf(request.opcode);
     if (this.isShutDown && !entry?.lettingGo) {
       this.reply.status(request, Errno.EIO);
@@ -267,12 +271,22 @@ export class Session implements Context {
 
   fail(request: Request, error: unknown, silent = false): void {
     const errno = this.errors.errno(error, request.opcode);
-    if (error instanceof FsError && isWriteback(request)) {
-      this.lostWrites.note(request.ino, error);
-      // Perhaps only this write-back keeps the inode in memory: then the notification waits for its end.
-      this.notify(invalidation(request.ino, -1), () => {});
-    }
+    if (error instanceof FsError && isWriteback(request)) this.noteLost(request.ino, error);
     if (!silent) this.reply.status(request, errno);
+  }
+
+  /** A write was answered before it failed. */
+  private lost(ino: Ino, error: unknown): void {
+    this.errors.errno(error, Opcode.WRITE);
+    const known = error instanceof FsError ? error : new FsError('EIO', String(error));
+    this.lostWrites.noteAnswered(ino, known);
+    this.noteLost(ino, known);
+  }
+
+  private noteLost(ino: Ino, error: FsError): void {
+    this.lostWrites.note(ino, error);
+    // Perhaps only this write-back keeps the inode in memory: then the notification waits for its end.
+    this.notify(invalidation(ino, -1), () => {});
   }
 
   retryWhenDrained(request: Request, ino: Ino): void {
@@ -403,6 +417,7 @@ export class Session implements Context {
     this.frozen = [];
     this.data.flights.whenIdle(() => {
       try {
+        this.data.settle();
         this.fs.freeze();
         whenDone(null);
       } catch (error) {

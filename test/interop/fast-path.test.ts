@@ -4,7 +4,17 @@
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { closeSync, constants, fsyncSync, ftruncateSync, openSync, readSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  readSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { mustBeClean } from '../support/clean.js';
@@ -12,7 +22,7 @@ import { codeOf } from '../support/code-of.js';
 import { alignedBuffer, O_DIRECT } from '../support/direct-io.js';
 import { makeImageFile, run } from '../support/mke2fs.js';
 import { checkAsyncProperty } from '../support/property.js';
-import { requireOrSkip, whyNoFuse, withMount, withMountpoint } from '../support/server.js';
+import { Mount, requireOrSkip, whyNoFuse, withMount, withMountpoint } from '../support/server.js';
 
 const BLOCK = 4096;
 const BLOCKS = 48;
@@ -24,6 +34,7 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('truncate'), at: place }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('punch'), at: place }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('zero'), at: place }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('allocate'), at: place }) },
 );
 
 function mounted(mkfs: string[], use: (at: (name: string) => string) => Promise<void> | void): Promise<void> {
@@ -78,14 +89,15 @@ describe('requests answered from known mappings', function () {
                   grow(from);
                   expected = expected.subarray(0, from);
                 } else {
-                  const mode = kind === 'punch' ? '--punch-hole' : '--zero-range';
-                  const { code, output } = run('fallocate', [mode, '-o', `${from}`, '-l', `${length}`, path]);
+                  const mode = { punch: ['--punch-hole'], zero: ['--zero-range'], allocate: [] }[kind];
+                  const { code, output } = run('fallocate', [...mode, '-o', `${from}`, '-l', `${length}`, path]);
                   if (code !== 0) {
                     // Block-mapped files have no unwritten blocks.
-                    assert.ok(kind === 'zero' && mkfs.includes('ext3') && /not supported/.test(output), output);
+                    assert.ok(kind !== 'punch' && mkfs.includes('ext3') && /not supported/.test(output), output);
                     continue;
                   }
-                  if (kind === 'zero') grow(from + length);
+                  if (kind !== 'punch') grow(from + length);
+                  if (kind === 'allocate') continue;
                   expected.subarray(from, from + length).fill(0);
                 }
               }
@@ -134,6 +146,44 @@ describe('requests answered from known mappings', function () {
         writer.kill('SIGKILL');
         await new Promise((ended) => writer.once('close', ended));
       }
+    }));
+
+  it('write to space allocated ahead, and fsync keeps it through a kill', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 64);
+      const mount = await Mount.start(image, mountpoint);
+      const path = join(mountpoint, 'f');
+      const block = alignedBuffer(BLOCK);
+      const places = Array.from({ length: 4000 }, (_, i) => (i * 1103) % 4096);
+      try {
+        assert.equal(run('fallocate', ['-l', `${4096 * BLOCK}`, path]).code, 0);
+        const fd = openDirect(path);
+        for (const [i, at] of places.entries()) {
+          if (i === 3000) fsyncSync(fd);
+          block.fill((at % 255) + 1);
+          writeSync(fd, block, 0, BLOCK, at * BLOCK);
+        }
+        const back = alignedBuffer(BLOCK);
+        for (const at of [places[0], places[3999], places[2000]]) {
+          readSync(fd, back, 0, BLOCK, at * BLOCK);
+          assert.ok(back.every((byte) => byte === (at % 255) + 1));
+        }
+        await mount.kill();
+      } finally {
+        mount.cleanUp();
+      }
+      await withMount(image, mountpoint, '', () => {
+        const content = readFileSync(path);
+        assert.equal(content.length, 4096 * BLOCK);
+        for (const [i, at] of places.entries()) {
+          const found = content.subarray(at * BLOCK, (at + 1) * BLOCK);
+          const isThere = found.every((byte) => byte === (at % 255) + 1);
+          // What was not synced is there, or reads as before.
+          assert.ok(isThere || (i >= 3000 && found.every((byte) => byte === 0)), `write ${i}`);
+        }
+      });
+      mustBeClean(image);
     }));
 
   it('are refused once the file is immutable', function () {

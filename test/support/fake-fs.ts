@@ -408,6 +408,7 @@ export class FakeFs implements Engine {
   beforeDataMoves(tell: (ino: number | null) => void): void {
     this.tellMoved = tell;
   }
+  iomapConvert(): void {}
   countWritesBeside(count: () => number): void {
     this.writesBeside = count;
   }
