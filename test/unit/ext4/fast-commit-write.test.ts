@@ -197,6 +197,25 @@ describe('fast commits that are written', function () {
     });
   });
 
+  it('know of a change that lies in an extent block alone', async () => {
+    const fc = await live();
+    fc.fs.fallocate(fc.old, 0, 0, 40 * BLOCK);
+    for (let lblk = 10; lblk < 40; lblk += 4) fc.write(fc.old, lblk * BLOCK, BLOCK);
+    await fc.sync(null);
+    const { addrBytes, offsetBytes } = fc.fs.iomapBegin(fc.old, 20 * BLOCK, BLOCK, OP_WRITE);
+    const addr = addrBytes + 20 * BLOCK - offsetBytes;
+    fc.fs.volume.device.write(addr, new Uint8Array(BLOCK).fill(5));
+    // Neither size nor times change, and the inode is not touched.
+    fc.fs.iomapIoend(fc.old, 20 * BLOCK, BLOCK, addr, 0, 0);
+    assert.notEqual(fc.fs.volume.lastChange(fc.old), undefined);
+    await fc.sync(fc.old);
+    assert.match(fc.records()[0][0], /blocks 20\+1 are mapped to \d+$/);
+    fc.recovered((fs) => {
+      const bytes = content(fs, 'old');
+      assert.ok(bytes.subarray(20 * BLOCK, 21 * BLOCK).every((byte) => byte === 5));
+    });
+  });
+
   it('are found after their transaction has gone on without them', async () => {
     const fc = await live();
     fc.fs.setattr(fc.old, { mode: 0o600 });
