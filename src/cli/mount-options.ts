@@ -8,6 +8,7 @@ import type { MountPolicy } from '../ext4/mount-policy.js';
 import type { AtimePolicy } from '../ext4/setattr.js';
 import type { IdMapping, IdRange } from '../fuse/owner-map.js';
 import { OptionError } from './args.js';
+import { type DeviceNumber, parseDeviceNumber } from './device-number.js';
 import { IGNORED, REFUSED } from './mount-words.js';
 
 export interface MountOptions {
@@ -61,6 +62,8 @@ export interface MountOptions {
   oomScoreAdj?: number;
   /** Where an external journal may be: the one with the right UUID is taken. */
   journalPaths: string[];
+  /** The same, by number. */
+  journalDevices: DeviceNumber[];
   fsname?: string;
   /** usrjquota=, grpjquota=: quota files among the others, which nothing here keeps right. */
   namedQuotaFiles: string[];
@@ -246,6 +249,11 @@ const VALUED: Record<string, Apply> = {
   journal_path: (options, value) => {
     options.journalPaths.push(name('journal_path', value));
   },
+  journal_dev: (options, value) => {
+    const number = parseDeviceNumber(value);
+    if (number === null) throw new OptionError(`journal_dev=${value}: not MAJOR:MINOR and not a device number`);
+    options.journalDevices.push(number);
+  },
   fsname: (options, value) => {
     options.fsname = name('fsname', value);
   },
@@ -319,6 +327,7 @@ export function parseMountOptions(lists: readonly string[], { sloppy = false } =
     acl: true,
     subtype: 'ext4d',
     journalPaths: [],
+    journalDevices: [],
     namedQuotaFiles: [],
     policy: {},
     countMetadata: false,

@@ -9,6 +9,7 @@ import { withBackupSuperblock } from '../ext4/backup-superblock.js';
 import { SUPERBLOCK_OFFSET } from '../ext4/format/superblock.js';
 import { attachJournal } from './attach-journal.js';
 import { CommandError } from './command-error.js';
+import { blockDevicePath } from './device-number.js';
 import type { MountOptions } from './mount-options.js';
 import { findPartition, type Part } from './partitions.js';
 
@@ -36,7 +37,8 @@ export function openDevice(image: string, options: MountOptions, tell: (line: st
   if (options.superblockAt !== undefined) return { device: byCopy(image, part, options, tell), image: null };
   const file = openImage(image, part, options, tell);
   try {
-    return { device: attachJournal(file, options.journalPaths, file.readOnly), image: file };
+    const journals = [...options.journalPaths, ...options.journalDevices.map((number) => blockDevicePath(number))];
+    return { device: attachJournal(file, journals, file.readOnly), image: file };
   } catch (error) {
     file.close();
     throw error;

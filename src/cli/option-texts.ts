@@ -36,6 +36,10 @@ export const OPTION_TEXTS: readonly MountOptionText[] = [
     words: 'journal_path=DEVICE',
     text: 'where an external journal is; may be given more than once, the UUID decides. One that udev knows is found anyway',
   },
+  {
+    words: 'journal_dev=MAJOR:MINOR',
+    text: 'the same by number, also in one as the kernel encodes it (0x810 is 8:16)',
+  },
   { words: 'cache_size=N[kmg]', text: 'memory for metadata that can be read again, 1m to 64g' },
   {
     words: 'usrjquota=FILE, grpjquota=FILE, jqfmt=FORMAT',

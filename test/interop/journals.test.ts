@@ -1,6 +1,6 @@
 /** Filesystems whose journal is on a device of its own, and filesystems without one. */
 import assert from 'node:assert/strict';
-import { copyFileSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeImageFile, run } from '../support/mke2fs.js';
 import { EXT4D, Mount, requireOrSkip, whyNoFuse, withMount, withMountpoint } from '../support/server.js';
@@ -72,6 +72,26 @@ describe('an external journal', function () {
         await withMount(image, mountpoint, `journal_path=${journal}`, () => mustBeThere(mountpoint));
       }));
   }
+
+  it('is found by its number', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const { image, journal } = makeWithJournal(scratch, 4096);
+      const loop = run('losetup', ['--find', '--show', journal]).output.trim();
+      try {
+        const { rdev } = statSync(loop);
+        const [major, minor] = [(rdev >>> 8) & 0xfff, (rdev & 0xff) | ((rdev >>> 12) & 0xfff00)];
+        for (const number of [`${major}:${minor}`, `${rdev}`, `0x${rdev.toString(16)}`])
+          await withMount(image, mountpoint, `journal_dev=${number}`, () =>
+            writeFileSync(join(mountpoint, 'x'), number),
+          );
+        assert.match(
+          run(EXT4D, ['mount', '-o', 'journal_dev=4000:1', image, mountpoint]).output,
+          /no such block device/,
+        );
+      } finally {
+        run('losetup', ['-d', loop]);
+      }
+    }));
 
   it('that is missing makes the mount read-only, and the wrong one is refused, with its UUID', () =>
     withMountpoint(async (scratch, mountpoint) => {
