@@ -187,7 +187,7 @@ export class FastCommitImage {
     const device = new MemoryDevice(this.bytes);
     const { superblock, blockMap } = openLogSource(device, readGeometry(device));
     const all = this.nextBlock === 0 && records[0]?.[0] !== EXT4_FC_TAG.HEAD ? [head(tid), ...records] : records;
-    const blocks = encode(all, tid);
+    const blocks = encodeFastCommit(all, tid);
     damage(blocks);
     for (let at = 0; at < blocks.length; at += BLOCK_SIZE) {
       const logBlock = superblock.end + 1 + this.nextBlock++;
@@ -199,7 +199,7 @@ export class FastCommitImage {
 }
 
 /** Whole blocks: records, PAD where the next does not fit, TAIL over the rest of the last. */
-function encode(records: readonly Record[], tid: number): Uint8Array {
+export function encodeFastCommit(records: readonly Record[], tid: number): Uint8Array {
   const blocks: Uint8Array[] = [];
   let block = new Uint8Array(BLOCK_SIZE);
   let at = 0;

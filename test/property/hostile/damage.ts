@@ -65,6 +65,7 @@ const NEEDED_TO_OPEN = new Set<Kind>([
   'commit block',
   'logged block',
   'fast-commit area',
+  'fast-commit record',
 ]);
 
 const number = fc.noBias(fc.nat(0x3fffffff));

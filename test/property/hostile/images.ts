@@ -12,9 +12,8 @@ import type { MountPolicy } from '../../../src/ext4/mount-policy.js';
 import { readGeometry } from '../../../src/ext4/open.js';
 import { recoverLog } from '../../../src/ext4/recover.js';
 import type { Environment } from '../../../src/ext4/volume.js';
-import { JBD2_FEATURE_INCOMPAT, JOURNAL_SUPERBLOCK } from '../../../src/jbd2/format.js';
 import { makeImage, run, withScratch } from '../../support/mke2fs.js';
-import { locate } from './locate.js';
+import { withFastCommits } from './fast-commits.js';
 import { populateSecret, populateVerified, withReadOnlyFeatures } from './read-only-features.js';
 import { ScratchImage } from './scratch-image.js';
 import { sealSuperblock } from './seals.js';
@@ -44,6 +43,7 @@ interface HostileFormat {
 const UUID = '01020304-0506-4708-890a-0b0c0d0e0f10';
 const SMALL = ['-b', '1024', '-N', '96', '-g', '1024', '-J', 'size=1', '-m', '0'];
 const NO_JOURNAL = ['-b', '1024', '-N', '96', '-g', '1024', '-m', '0'];
+const BIG_CLUSTERS = ['-b', '65536', '-N', '96', '-m', '0', '-O', 'bigalloc,^has_journal', '-C', '262144'];
 const NO_CHECKSUMS = '^metadata_csum,^64bit,uninit_bg';
 
 const FORMATS = new Map<string, HostileFormat>([
@@ -51,6 +51,17 @@ const FORMATS = new Map<string, HostileFormat>([
   ['1k-no-csum', { blockSize: 1024, sizeMiB: 3, args: [...SMALL, '-O', NO_CHECKSUMS] }],
   ['1k-orphan-file', { blockSize: 1024, sizeMiB: 3, args: [...SMALL, '-O', 'orphan_file,metadata_csum_seed'] }],
   ['1k-fast-commit', { blockSize: 1024, sizeMiB: 6, args: [...SMALL, '-J', 'size=2'], fastCommitBlocks: 64 }],
+  [
+    '1k-fast-commit-mixed',
+    {
+      blockSize: 1024,
+      sizeMiB: 8,
+      args: [...SMALL, '-I', '256', '-J', 'size=2', '-O', 'bigalloc,inline_data,quota', '-C', '4096'],
+      fastCommitBlocks: 64,
+      inlineData: true,
+    },
+  ],
+  ['64k-bigalloc', { blockSize: 65536, sizeMiB: 64, args: BIG_CLUSTERS }],
   ['1k-data-journal', { blockSize: 1024, sizeMiB: 3, args: SMALL, policy: { journalsData: true } }],
   ['1k-meta-bg', { blockSize: 1024, sizeMiB: 3, args: [...SMALL, '-O', 'meta_bg,^resize_inode'] }],
   [
@@ -93,7 +104,7 @@ const FORMATS = new Map<string, HostileFormat>([
 
 /** Each format with an empty log and orphans on the list, and, where it writes one, with a log that is to be replayed. */
 export const IMAGE_NAMES: readonly string[] = [...FORMATS].flatMap(([name, { args, readOnlyFeatures }]) =>
-  args.includes('ext2') || readOnlyFeatures ? [name] : [name, `${name}-dirty`],
+  args.includes('ext2') || args === BIG_CLUSTERS || readOnlyFeatures ? [name] : [name, `${name}-dirty`],
 );
 
 const CRED = { uid: 0, gid: 0 };
@@ -145,7 +156,7 @@ export async function soundImage(name: string): Promise<NamedImage> {
   if (!dirty) recoverLog(soundDevice(image), readGeometry(soundDevice(image)));
   const { fastCommitBlocks, policy = {} } = format;
   let { bytes } = image;
-  if (fastCommitBlocks !== undefined) bytes = withFastCommits(image, fastCommitBlocks);
+  if (fastCommitBlocks !== undefined) bytes = withFastCommits(image, fastCommitBlocks, stillEnvironment());
   if (format.readOnlyFeatures) bytes = withReadOnlyFeatures(image, ...marked(second));
   return { name, bytes, journalAt: image.journalAt, policy };
 }
@@ -272,18 +283,6 @@ function marked(fs: Filesystem): [number[], number] {
     return true;
   });
   return [secret, fs.lookup(ROOT, encode('verified'))];
-}
-
-/** The records lie at the start of the log: its end can still be given away. */
-function withFastCommits(sound: SoundImage, blocks: number): Uint8Array {
-  const image = new ScratchImage(sound);
-  const [journal] = locate(sound).structures.get('journal superblock') ?? [];
-  const view = ownView(image.writable(journal.at, journal.length));
-  const { s_feature_incompat, s_num_fc_blks } = JOURNAL_SUPERBLOCK;
-  s_feature_incompat.set(view, 0, s_feature_incompat.get(view, 0) | JBD2_FEATURE_INCOMPAT.FAST_COMMIT);
-  s_num_fc_blks.set(view, 0, blocks);
-  journal.seal(image);
-  return image.bytes;
 }
 
 /** What the data path does for a write of these bytes, or of so many, at once. */

@@ -1,5 +1,16 @@
 /** The structures of the log of a sound image: its superblock, the records of the transactions in it, what they hold. */
 import { readView } from '../../../src/codec/view.js';
+import { fastCommitRecords, type PlacedRecord } from '../../../src/ext4/fast-commit-area.js';
+import {
+  FC_ADD_RANGE,
+  FC_DEL_RANGE,
+  FC_DENTRY_INFO,
+  FC_HEAD,
+  FC_INODE,
+  FC_TAIL,
+  FC_TL,
+} from '../../../src/ext4/format/fast-commit.js';
+import { INODE } from '../../../src/ext4/format/inode.js';
 import { SUPERBLOCK, SUPERBLOCK_OFFSET } from '../../../src/ext4/format/superblock.js';
 import { openLogSource } from '../../../src/ext4/journal-inode.js';
 import type { Volume } from '../../../src/ext4/volume.js';
@@ -12,7 +23,7 @@ import {
   REVOKE_HEADER,
   TagFlag,
 } from '../../../src/jbd2/format.js';
-import type { LogRecord, LogWalker } from '../../../src/jbd2/log-walker.js';
+import type { LogRecord, LogSource, LogWalker } from '../../../src/jbd2/log-walker.js';
 import { forEachRecord, scan } from '../../../src/jbd2/recovery.js';
 import type { Seals } from './seals.js';
 import { type FieldPlace, fieldsOf, type Kind, type Layout, type Seal, type Structure } from './structures.js';
@@ -85,12 +96,54 @@ export function locateLog(vol: Volume, seals: Seals): Structure[] {
     });
   }
   if (superblock.fastCommitBlocks === 0) return found;
+  if (superblock.start !== 0) {
+    for (const each of locateFastCommits(source, geometry.inodeSize, seals)) {
+      add('fast-commit record', each.what, each.at, each.length, each.seal, each.fields);
+    }
+    return found;
+  }
   // Log block `end` lies between log and area. The area is empty: what is put there is what it holds.
   for (let logBlock = superblock.end + 1; logBlock < Math.min(superblock.end + 3, superblock.maxLen); logBlock++) {
     const at = blockMap[logBlock] * blockSize;
     add('fast-commit area', `log block ${logBlock}`, at, 32, NOTHING, words('le16', at, 16, 2, false));
   }
   return found;
+}
+
+type Found = Pick<Structure, 'what' | 'at' | 'length' | 'seal' | 'fields'>;
+
+const VALUES = {
+  HEAD: FC_HEAD,
+  CREAT: FC_DENTRY_INFO,
+  LINK: FC_DENTRY_INFO,
+  UNLINK: FC_DENTRY_INFO,
+  INODE: FC_INODE,
+  ADD_RANGE: FC_ADD_RANGE,
+  DEL_RANGE: FC_DEL_RANGE,
+  PAD: {},
+  TAIL: FC_TAIL,
+} as const;
+
+/** The records of whole fast commits. Their checksum is in the tail, and covers all blocks of the commit up to there. */
+function* locateFastCommits(source: LogSource, inodeSize: number, seals: Seals): Generator<Found> {
+  const { blockMap, superblock } = source;
+  const { blockSize } = superblock;
+  let commit: PlacedRecord[] = [];
+  for (const placed of fastCommitRecords(source, inodeSize)) {
+    commit.push(placed);
+    if (placed.record.tag !== 'TAIL') continue;
+    const from = commit[0].logBlock;
+    const blocks = Array.from({ length: placed.logBlock - from + 1 }, (_, i) => blockMap[from + i] * blockSize);
+    const seal = seals.fastCommit(blocks, blockSize, placed.at + FC_TL.SIZE);
+    for (const { record, logBlock, at, covered } of commit) {
+      const start = blockMap[logBlock] * blockSize + at;
+      const value = start + FC_TL.SIZE;
+      const fields = [...fieldsOf(FC_TL, start), ...fieldsOf(VALUES[record.tag], value)];
+      if (record.tag === 'INODE') fields.push(...fieldsOf(INODE, value + FC_INODE.SIZE, { limit: record.raw.length }));
+      yield { what: `${record.tag} in log block ${logBlock}`, at: start, length: covered.length, seal, fields };
+    }
+    commit = [];
+  }
 }
 
 function words(name: string, at: number, count: number, size: number, bigEndian: boolean): FieldPlace[] {

@@ -5,6 +5,7 @@
  */
 import { crc16, crc32c, crc32cLe32 } from '../../../src/codec/crc.js';
 import { ownView, type WriteView } from '../../../src/codec/view.js';
+import { FC_TAIL } from '../../../src/ext4/format/fast-commit.js';
 import { GROUP_DESC } from '../../../src/ext4/format/group-desc.js';
 import { INODE } from '../../../src/ext4/format/inode.js';
 import { MMP } from '../../../src/ext4/format/mmp.js';
@@ -44,6 +45,17 @@ export class Seals {
 
   get superblock(): Seal {
     return this.geometry.metadataCsum ? sealSuperblock : nothing;
+  }
+
+  /** The tail's value lies at this byte of the last block; `blocks` are byte offsets. */
+  fastCommit(blocks: readonly number[], blockSize: number, tailAt: number): Seal {
+    return (image) => {
+      let crc = 0;
+      for (const at of blocks.slice(0, -1)) crc = crc32c(crc, image.bytes.subarray(at, at + blockSize));
+      const last = image.writable(blocks[blocks.length - 1], blockSize);
+      crc = crc32c(crc, last.subarray(0, tailAt + FC_TAIL.fc_crc.offset));
+      FC_TAIL.fc_crc.set(ownView(last), tailAt, crc);
+    };
   }
 
   descriptor(group: number): Seal {

@@ -36,6 +36,7 @@ export const KINDS = [
   'commit block',
   'logged block',
   'fast-commit area',
+  'fast-commit record',
 ] as const;
 
 export type Kind = (typeof KINDS)[number];
