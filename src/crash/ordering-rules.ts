@@ -107,7 +107,7 @@ class OrderingRules {
       const logBlock = this.logBlocks.get(block);
       if (block === this.geometry.superblockBlock) this.superblock(entry);
       else if (logBlock === 0) this.journalSuperblock(entry);
-      else if (logBlock !== undefined && logBlock >= this.areaStart) this.area(logBlock, entry);
+      else if (logBlock !== undefined && logBlock >= this.areaStart) this.area(logBlock, block, entry);
       else if (logBlock !== undefined) this.record(logBlock, block, entry);
       else if (write.origin === 'journal') this.homeWrite(block, entry);
       else this.dataWrite(block, entry);
@@ -208,7 +208,9 @@ class OrderingRules {
   }
 
   /** A block of the area: the fast commit that it belongs to may be whole now. */
-  private area(logBlock: number, entry: number): void {
+  private area(logBlock: number, block: number, entry: number): void {
+    // The head of what is void is taken away.
+    if (readView(this.content(block)).getUint16(0, true) === 0) return;
     if (this.areaBegun < 0) this.areaBegun = entry;
     if (this.nextTid === null) return;
     const source = openLogSource(this.device, this.geometry);

@@ -65,11 +65,16 @@ export class Log implements TransactionStore {
   /** The superblock says where the log begins. */
   begin(tid: Tid): IoStep[] {
     this.superblock.setTail(tid, this.head);
-    return [this.superblockStep(), { kind: 'flush' }];
+    // Fast commits of an earlier use of the log mean nothing any more.
+    const erase = this.fastArea === null ? [] : [this.fastArea.eraseStep()];
+    return [...erase, this.superblockStep(), { kind: 'flush' }];
   }
 
   seal(transaction: Transaction, now: { seconds: number; nanoseconds: number }): IoStep[] {
-    return sealTransaction(this, transaction, now);
+    const steps = sealTransaction(this, transaction, now);
+    // Not before the commit block is durable: until then they are what has been promised.
+    if (this.fastArea !== null && !this.fastArea.isEmpty) steps.push(this.fastArea.eraseStep(), { kind: 'flush' });
+    return steps;
   }
 
   planCheckpoint(transactions: readonly Transaction[], pending: Iterable<CachedBlock>, nextTid: Tid): CheckpointPlan {

@@ -47,6 +47,22 @@ const SCRIPTS: Readonly<Record<string, readonly Command[]>> = {
     { op: 'punch', path: 'c', pos: 0, length: 50 },
     { op: 'syncfs' },
   ],
+  'fast commits, and a full one behind them': [
+    { op: 'write', path: 'a', pos: 0, length: 3 * BLOCK },
+    { op: 'syncfs' },
+    { op: 'append', path: 'a', length: 2 * BLOCK },
+    { op: 'fsync', path: 'a' },
+    { op: 'create', path: 'b' },
+    { op: 'write', path: 'b', pos: 0, length: BLOCK },
+    { op: 'fsync', path: 'b' },
+    { op: 'rename', path: 'b', to: 'a' },
+    { op: 'fsync', path: 'a' },
+    { op: 'truncate', path: 'a', size: 100 },
+    { op: 'commit' },
+    { op: 'fsync', path: 'a' },
+    { op: 'append', path: 'a', length: 10 },
+    { op: 'fsync', path: 'a' },
+  ],
   // A commit is queued behind a checkpoint whose flush fails: it must not go on as if nothing had been lost.
   'a commit behind a checkpoint': [
     { op: 'write', path: 'b', pos: 0, length: BLOCK },
@@ -66,12 +82,25 @@ const KINDS: readonly Omit<Fault, 'nth' | 'lasting'>[] = [
   { on: 'flush', errno: 'EIO', loses: true },
 ];
 
-const pristine = poisonedImage(formatNamed('1k'));
-const image = new StateImage(pristine.slice());
+/** The script that runs on an image with that feature. */
+const FAST_COMMITS = 'fast commits, and a full one behind them';
+
+class Ground {
+  readonly pristine: Uint8Array;
+  readonly image: StateImage;
+
+  constructor(format: string) {
+    this.pristine = poisonedImage(formatNamed(format));
+    this.image = new StateImage(this.pristine.slice());
+  }
+}
+
+const plain = new Ground('1k');
+const withFastCommits = new Ground('1k-fast-commit');
 
 /** Runs the script with one fault. False if it was never met: the script has fewer such I/Os. */
-async function runWith(script: readonly Command[], fault: Fault): Promise<boolean> {
-  const device = new FaultyDevice(new MemoryDevice(pristine.slice()), fault, BLOCK);
+async function runWith(script: readonly Command[], fault: Fault, ground = plain): Promise<boolean> {
+  const device = new FaultyDevice(new MemoryDevice(ground.pristine.slice()), fault, BLOCK);
   let workload: Workload;
   try {
     workload = new Workload(device, { device });
@@ -90,7 +119,7 @@ async function runWith(script: readonly Command[], fault: Fault): Promise<boolea
   const recorded = await workload.finish();
   device.mended = true;
   if (device.metAt === null) return false;
-  explore(image, recorded, { from: device.metAt }, new Tally());
+  explore(ground.image, recorded, { from: device.metAt }, new Tally());
   return true;
 }
 
@@ -106,7 +135,7 @@ describe('when an I/O of the device fails', function () {
           for (; ; nth++) {
             const fault: Fault = { ...kind, nth, lasting };
             try {
-              if (!(await runWith(script, fault))) break;
+              if (!(await runWith(script, fault, title === FAST_COMMITS ? withFastCommits : plain))) break;
             } catch (error) {
               throw new Error(
                 `${JSON.stringify(fault)}: ${error instanceof Error ? error.stack : error}\n${script.map(describeCommand).join('\n')}`,
@@ -137,7 +166,7 @@ describe('when an I/O of the device fails', function () {
   it('a flush that takes the error of another does not let the others go on', async () => {
     for (const command of ['commit', 'checkpoint'] as const) {
       const fault: Fault = { on: 'flush', errno: 'EIO', loses: true, nth: 4, lasting: false };
-      const device = new FaultyDevice(new MemoryDevice(pristine.slice()), fault, BLOCK);
+      const device = new FaultyDevice(new MemoryDevice(plain.pristine.slice()), fault, BLOCK);
       const workload = new Workload(device, { device });
       const { journal } = workload.fs.volume;
       await workload.run({ op: 'write', path: 'b', pos: 0, length: BLOCK });
@@ -156,7 +185,7 @@ describe('when an I/O of the device fails', function () {
       }
       assert.notEqual(workload.aborted, null, command);
       device.mended = true;
-      explore(image, await workload.finish(), { from: device.metAt ?? 0 }, new Tally());
+      explore(plain.image, await workload.finish(), { from: device.metAt ?? 0 }, new Tally());
     }
   });
 });
