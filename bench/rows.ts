@@ -2,10 +2,9 @@
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { MetadataWork } from './metadata.js';
 import { dropCaches, sh, timed } from './shell.js';
 
-const METADATA = join(dirname(fileURLToPath(import.meta.url)), 'metadata.js');
+const METADATA = join(dirname(fileURLToPath(import.meta.url)), '../../bench/metadata.py');
 /** Of the one large file, and of what is written to it in the row without a time limit. */
 const FILE_MIB = 512;
 const UNWRITTEN_MIB = 128;
@@ -39,7 +38,8 @@ const BUFFERED = '--ioengine=psync';
 const DIRECT = (depth: number) => ['--ioengine=libaio', `--iodepth=${depth}`, '--direct=1'];
 const NO_SPACE_AHEAD = '--fallocate=none';
 
-const metadata = (work: MetadataWork, root: string) => Number(sh(process.execPath, METADATA, String(work), root));
+/** Files per second: one of those in metadata.py. */
+const metadata = (work: string, root: string) => Number(sh('python3', METADATA, work, root));
 
 export const ROWS: readonly Row[] = [
   {

@@ -12,7 +12,7 @@ import { availableServers, type Server } from './servers.js';
 import { ENV, isInstalled, sh } from './shell.js';
 import { type Figures, table } from './table.js';
 
-const USAGE = `usage: npm run bench [-- OPTIONS]      as root; needs fio, and fuse2fs to compare with
+const USAGE = `usage: npm run bench [-- OPTIONS]      as root; needs fio and python3, and fuse2fs to compare with
   --rounds N         5; the medians are of so many
   --on memory|disk   only there; otherwise both
   --disk DIR         where the disk is (${tmpdir()})
