@@ -2,7 +2,7 @@
  * The journal's public face (journal_t): handles join the running transaction, commits seal it and write it to the log,
  * checkpoints bring it home.
  *
- *   RUNNING --seal()--> SEALED --finishCommit()--> COMMITTED --finishCheckpoint()--> FINISHED
+ *   RUNNING --startCommit()--> SEALED --finishCommit()--> COMMITTED --Checkpoints--> FINISHED
  *
  * Invariants:
  *  - at most one transaction runs and at most one is sealed and not yet committed;
@@ -14,11 +14,12 @@
 import type { IoJob, IoStep } from '../block/device.js';
 import { CorruptionError, FsError } from '../errors.js';
 import type { BlockCache, CachedBlock } from './block-cache.js';
+import { Checkpoints } from './checkpoints.js';
 import type { BuildFastCommit } from './fast-area.js';
 import { FastCommits } from './fast-commit.js';
 import { FileData } from './file-data.js';
 import { Handle } from './handle.js';
-import { type Tid, tidGeq, tidGt, tidNext } from './tid.js';
+import { type Tid, tidGeq, tidNext } from './tid.js';
 import { Transaction } from './transaction.js';
 import type { TransactionStore } from './transaction-store.js';
 
@@ -63,7 +64,6 @@ export class Journal {
   private readonly cache: BlockCache;
   private readonly hooks: JournalHooks;
   private readonly commitIntervalMs: number;
-  private readonly checkpointBytes: number;
   readonly maxTransactionBlocks: number;
   /** Blocks that every handle may change besides those it asks for. */
   extraCredits = 0;
@@ -72,24 +72,17 @@ export class Journal {
   private running: Transaction | null = null;
   private sealed: Transaction | null = null;
   private commitJob: IoJob | null = null;
-  private checkpointJob: IoJob | null = null;
-  /** Committed, not yet checkpointed; the oldest first. */
-  private readonly committedTransactions: Transaction[] = [];
-  /** Every block whose `checkpoint` is set. */
-  private readonly pendingCheckpoint = new Set<CachedBlock>();
   private nextTid: Tid;
   private lastCommitted: Tid;
   private cancelTimer: (() => void) | null = null;
   private commitAgain = false;
-  private checkpointWanted = false;
-  private checkpointFailures = 0;
-  private checkpointError: FsError | null = null;
   private failure: FsError | null = null;
   /** The log and the superblocks say so: there may be something to replay. */
   private begun = false;
   private readonly spareCopies: Uint8Array[] = [];
   private readonly data: FileData;
   private readonly fast: FastCommits;
+  private readonly checkpoints: Checkpoints;
 
   constructor(store: TransactionStore, cache: BlockCache, hooks: JournalHooks, options: JournalOptions) {
     this.store = store;
@@ -104,7 +97,12 @@ export class Journal {
     this.cache = cache;
     this.hooks = hooks;
     this.commitIntervalMs = options.commitIntervalMs;
-    this.checkpointBytes = options.checkpointBytes ?? DEFAULT_CHECKPOINT_BYTES;
+    this.checkpoints = new Checkpoints(store, cache, options.checkpointBytes ?? DEFAULT_CHECKPOINT_BYTES, {
+      stopped: () => this.failure !== null,
+      ended: (error) => this.checkpointEnded(error),
+      freed: () => this.checkpointFreed(),
+      returnCopy: (copy) => this.returnCopy(copy),
+    });
     this.maxTransactionBlocks = Math.floor(store.capacity / TRANSACTION_SHARE);
     this.nextTid = store.firstTid;
     this.lastCommitted = (this.nextTid - 1) >>> 0;
@@ -149,7 +147,7 @@ export class Journal {
 
   /** True while a step would have to wait for log I/O: callers that can should wait with {@link whenReady}. */
   get congested(): boolean {
-    if (this.sealed === null && this.checkpointJob === null) return false;
+    if (this.sealed === null && this.checkpoints.job === null) return false;
     const running = this.running?.blocks.size ?? 0;
     return (
       running >= this.maxTransactionBlocks * 0.75 ||
@@ -201,7 +199,7 @@ export class Journal {
 
   /** Every committed transaction is home, and the tail on disk behind it. */
   private get isLogEmpty(): boolean {
-    return this.committedTransactions.length === 0 && this.sealed === null;
+    return this.checkpoints.allHome && this.sealed === null;
   }
 
   private startFastCommit(): void {
@@ -209,7 +207,7 @@ export class Journal {
     if (running === null || this.sealed !== null || this.fast.busy || !this.fast.waiting) return;
     if (!this.isLogEmpty && !running.needsFullCommit) {
       // Which calls this again.
-      this.startCheckpoint();
+      this.checkpoints.start();
       return;
     }
     if (!this.fast.start(running)) this.startCommit();
@@ -251,7 +249,7 @@ export class Journal {
 
   dataFinished(token: number): void {
     this.data.finished(token);
-    this.data.runDeferred(this.checkpointJob);
+    this.data.runDeferred(this.checkpoints.job);
   }
 
   /** Commits, and calls back, perhaps inside the call, once blocks freed by some commit may be used again. */
@@ -289,8 +287,8 @@ export class Journal {
     this.commitNow();
     this.checkpointNow();
     // Once more after a failure: the log still holds everything, and the device may have recovered.
-    if (this.committedTransactions.length > 0) this.checkpointNow();
-    if (this.committedTransactions.length > 0 && this.failure === null) throw this.checkpointError;
+    if (!this.checkpoints.allHome) this.checkpointNow();
+    if (!this.checkpoints.allHome && this.failure === null) throw this.checkpoints.lastError;
   }
 
   /** Commits what is running; blocks the thread until it is durable. */
@@ -303,20 +301,15 @@ export class Journal {
   /** Everything home: the log is empty but not marked so. */
   checkpointNow(): void {
     this.waitForCommit();
-    this.checkpointJob?.wait();
-    this.startCheckpoint();
-    this.checkpointJob?.wait();
+    this.checkpoints.wait();
+    this.checkpoints.start();
+    this.checkpoints.wait();
   }
 
   /** Begins a checkpoint as soon as no commit is under way. */
   requestCheckpoint(): void {
-    this.checkpointWanted = true;
-    if (this.sealed === null) this.startCheckpoint();
-  }
-
-  /** What is not home yet. */
-  get pendingBlocks(): number {
-    return this.pendingCheckpoint.size;
+    this.checkpoints.request();
+    if (this.sealed === null) this.checkpoints.start();
   }
 
   /**
@@ -325,7 +318,7 @@ export class Journal {
    */
   markEmpty(): boolean {
     if (!this.begun) return false;
-    if (this.failure !== null || this.committedTransactions.length > 0) throw new Error('the log is not empty');
+    if (this.failure !== null || !this.checkpoints.allHome) throw new Error('the log is not empty');
     this.writeNow(this.store.markEmpty(this.nextTid));
     this.begun = false;
     return true;
@@ -360,7 +353,7 @@ export class Journal {
     this.disarmTimer();
     this.store.device.cancel?.();
     this.commitJob?.wait();
-    this.checkpointJob?.wait();
+    this.checkpoints.wait();
     this.fast.wait();
   }
 
@@ -466,7 +459,7 @@ export class Journal {
       return;
     }
     steps.push(...this.store.seal(transaction, this.hooks.now()));
-    this.moveToCheckpoint(transaction);
+    this.checkpoints.takeSealed(transaction);
     const covered = this.data.version;
     this.commitJob = this.store.device.submit(steps, (error) => {
       this.commitJob = null;
@@ -502,41 +495,19 @@ export class Journal {
     return [...marks, ...this.store.begin(transaction.tid)];
   }
 
-  /** The sealed content is what the next checkpoint writes; changes from here on belong to the next transaction. */
-  private moveToCheckpoint(transaction: Transaction): void {
-    for (const block of transaction.blocks.values()) {
-      block.transaction = null;
-      block.dirty = false;
-      if (block.committedCopy !== null) {
-        this.returnCopy(block.committedCopy);
-        block.committedCopy = null;
-      }
-      block.checkpoint = transaction;
-      this.pendingCheckpoint.add(block);
-    }
-  }
-
   private finishCommit(transaction: Transaction): void {
     this.sealed = null;
     transaction.state = 'COMMITTED';
     this.lastCommitted = transaction.tid;
     this.store.fastArea?.reset();
     this.dropForgotten(transaction);
-    if (this.store.logged) this.committedTransactions.push(transaction);
-    else this.releaseHome(transaction);
+    this.checkpoints.takeCommitted(transaction);
     transaction.blocks.clear();
     this.hooks.committed(transaction.tid);
-    this.data.defer(transaction.onCommit, this.checkpointJob);
-    this.data.runDeferred(this.checkpointJob);
+    this.data.defer(transaction.onCommit, this.checkpoints.job);
+    this.data.runDeferred(this.checkpoints.job);
     for (const tell of transaction.waiters) tell(null);
     this.afterCommit();
-  }
-
-  /** Without a log a commit is a checkpoint as well. */
-  private releaseHome(transaction: Transaction): void {
-    transaction.state = 'FINISHED';
-    for (const block of transaction.blocks.values())
-      if (block.checkpoint === transaction) this.releaseFromCheckpoint(block);
   }
 
   /** Nothing changed, but someone waits or cleans up: everything before it is durable already. */
@@ -545,8 +516,8 @@ export class Journal {
     // The log must not miss a tid: replay would end at the gap.
     this.nextTid = transaction.tid;
     this.dropForgotten(transaction);
-    this.data.defer(transaction.onCommit, this.checkpointJob);
-    this.data.runDeferred(this.checkpointJob);
+    this.data.defer(transaction.onCommit, this.checkpoints.job);
+    this.data.runDeferred(this.checkpoints.job);
     for (const tell of transaction.waiters) queueMicrotask(() => tell(null));
   }
 
@@ -554,62 +525,25 @@ export class Journal {
     this.tellReady();
     const again = this.commitAgain || (this.running !== null && this.running.waiters.length > 0);
     this.commitAgain = false;
-    if (this.checkpointWanted || this.checkpointDue()) this.startCheckpoint();
+    this.checkpoints.startIfDue();
     if (again) this.startCommit();
     else this.startFastCommit();
   }
 
-  private checkpointDue(): boolean {
-    return (
-      this.pendingCheckpoint.size * this.store.blockSize > this.checkpointBytes ||
-      this.store.freeBlocks < this.store.capacity / 2
-    );
+  private checkpointEnded(error: FsError | null): void {
+    this.data.runDeferred(null);
+    if (error === null) return;
+    // The log keeps everything; the tail on disk is the old one or the new one, and both are right. File data is not
+    // in the log: if some was waiting for this flush, it may be lost.
+    if (this.checkpoints.failures > 1 || !this.data.isFlushed || !this.data.idle) this.abort(error);
+    this.tellReady();
+    // Those who wait for an empty log get a commit instead.
+    if (this.fast.waiting) this.startCommit();
   }
 
-  private startCheckpoint(): void {
-    if (this.checkpointJob !== null || this.failure !== null) return;
-    this.checkpointWanted = false;
-    if (this.committedTransactions.length === 0) return;
-    const transactions = [...this.committedTransactions];
-    const last = transactions[transactions.length - 1];
-    const plan = this.store.planCheckpoint(transactions, this.pendingCheckpoint, tidNext(last.tid));
-    this.checkpointJob = this.store.device.submit(plan.steps, (error) => {
-      this.checkpointJob = null;
-      if (this.failure !== null) return;
-      this.data.runDeferred(this.checkpointJob);
-      if (error !== null) {
-        // The log keeps everything; the tail on disk is the old one or the new one, and both are right. File data is not
-        // in the log: if some was waiting for this flush, it may be lost.
-        this.checkpointFailures++;
-        this.checkpointError = error;
-        if (this.checkpointFailures > 1 || !this.data.isFlushed || !this.data.idle) this.abort(error);
-        this.tellReady();
-        // Those who wait for an empty log get a commit instead.
-        if (this.fast.waiting) this.startCommit();
-        return;
-      }
-      this.checkpointFailures = 0;
-      this.committedTransactions.splice(0, transactions.length);
-      for (const transaction of transactions) transaction.state = 'FINISHED';
-      for (const block of plan.blocks) {
-        // A block sealed again meanwhile waits for the next checkpoint.
-        if (block.checkpoint !== null && tidGt(block.checkpoint.tid, last.tid)) continue;
-        this.releaseFromCheckpoint(block);
-      }
-      this.store.checkpointed(plan);
-      this.tellReady();
-      this.startFastCommit();
-    });
-  }
-
-  private releaseFromCheckpoint(block: CachedBlock): void {
-    block.checkpoint = null;
-    if (block.committedCopy !== null) {
-      this.returnCopy(block.committedCopy);
-      block.committedCopy = null;
-    }
-    this.pendingCheckpoint.delete(block);
-    this.cache.unpin(block);
+  private checkpointFreed(): void {
+    this.tellReady();
+    this.startFastCommit();
   }
 
   /** Freed blocks leave memory: their home may belong to file data from now on and must not be written. */
@@ -617,9 +551,7 @@ export class Journal {
     for (const block of transaction.forgotten) {
       if (block.transaction !== transaction) continue;
       block.transaction = null;
-      block.checkpoint = null;
-      block.committedCopy = null;
-      this.pendingCheckpoint.delete(block);
+      this.checkpoints.forget(block);
       this.cache.drop(block);
     }
     transaction.forgotten.clear();

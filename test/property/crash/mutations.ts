@@ -11,6 +11,7 @@ import { Filesystem } from '../../../src/ext4/filesystem.js';
 import { Inode } from '../../../src/ext4/inode.js';
 import { OP_WRITE, TYPE_UNWRITTEN } from '../../../src/ext4/iomap.js';
 import { Quotas } from '../../../src/ext4/quota/quotas.js';
+import { Checkpoints } from '../../../src/jbd2/checkpoints.js';
 import { FastArea } from '../../../src/jbd2/fast-area.js';
 import { FileData } from '../../../src/jbd2/file-data.js';
 import { BlockType, JBD2_MAGIC } from '../../../src/jbd2/format.js';
@@ -162,7 +163,7 @@ export const MUTATIONS: readonly Mutation[] = [
     aged: true,
     apply: () => {
       const noFlush = patchSteps((steps) => (isCheckpoint(steps) ? steps.slice(0, -1) : steps));
-      const onlyWhenFull = patch(Journal.prototype, 'checkpointDue', (() => false) as never);
+      const onlyWhenFull = patch(Checkpoints.prototype, 'isDue', (() => false) as never);
       return () => {
         noFlush();
         onlyWhenFull();
