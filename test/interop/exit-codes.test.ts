@@ -68,6 +68,23 @@ describe('exit codes', function () {
       ends(MountExit.FAILURE, 'umount', [mountpoint]);
     }));
 
+  it('freeze and thaw: those of mount(8), and of freeze those of its command', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 32);
+      for (const command of ['freeze', 'thaw'] as const) {
+        ends(MountExit.USAGE, command, []);
+        ends(MountExit.FAILURE, command, [mountpoint]);
+      }
+      ends(MountExit.OK, 'mount', [image, mountpoint]);
+      ends(MountExit.OK, 'freeze', [mountpoint]);
+      ends(MountExit.FAILURE, 'freeze', [mountpoint]);
+      ends(MountExit.OK, 'thaw', [mountpoint]);
+      ends(MountExit.OK, 'freeze', [mountpoint, '--', 'true']);
+      ends(MountExit.FAILURE, 'thaw', [mountpoint]);
+      ends(MountExit.OK, 'umount', [mountpoint]);
+    }));
+
   it('mount: 8 when it is interrupted before it is mounted', () =>
     withMountpoint(async (scratch, mountpoint) => {
       const image = join(scratch, 'image');
