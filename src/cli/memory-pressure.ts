@@ -4,24 +4,28 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { requireNative } from '../native.js';
 
+const MACHINE = '/proc/pressure/memory';
 /** Some task has waited for memory for a tenth of a second, in two. Anybody may ask for windows of two seconds. */
 const TRIGGER = 'some 100000 2000000';
 
 /** Calls back at most every two seconds, while memory is short for this process's control group or the machine. */
 export function whenMemoryIsShort(relieve: () => void): void {
   const collect = garbageCollector();
-  requireNative().watchPressure(pressureFile(), TRIGGER, () => {
+  const tell = () => {
     relieve();
     // What was let go is given back when it has been collected, and that would come later, or never.
     collect();
-  });
+  };
+  // A control group's file may be for its owner only.
+  for (const file of new Set([pressureFile(), MACHINE]))
+    if (requireNative().watchPressure(file, TRIGGER, tell) === 0) return;
 }
 
 /** That of the control group where there is one: a job may be short of memory on a machine that is not. */
 export function pressureFile(): string {
   const [, group] = /^0::(.*)$/m.exec(readFileSync('/proc/self/cgroup', 'latin1')) ?? [];
   const own = `/sys/fs/cgroup${group}/memory.pressure`;
-  return group !== undefined && existsSync(own) ? own : '/proc/pressure/memory';
+  return group !== undefined && existsSync(own) ? own : MACHINE;
 }
 
 function garbageCollector(): () => void {

@@ -299,7 +299,7 @@ function endOnSignals(mountpoint: string, fs: Filesystem, session: Session, tell
     teller.tell(`${signal}: unmounting`);
     session.thaw();
     // Whoever mounted it has to unmount it; this process can only end.
-    if (inheritedFd(mountpoint) !== null) process.exit(closeUnder(fs, teller));
+    if (inheritedFd(mountpoint) !== null) process.exit(closeUnder(fs, session, teller));
     requestUnmount(mountpoint, false, (code, said) => {
       // Unmounted: the session ends by itself.
       if (code === 0 || mountAt(mountpoint) === null) return;
@@ -307,15 +307,16 @@ function endOnSignals(mountpoint: string, fs: Filesystem, session: Session, tell
       requestUnmount(mountpoint, true, (lazyCode, lazySaid) => {
         if (lazyCode !== 0) teller.tell(`cannot be unmounted: ${lazySaid}`, LOG_ERR);
         // Whoever has files open keeps the connection. What they have synced, and all they have sent, is kept.
-        setTimeout(() => process.exit(closeUnder(fs, teller)), LINGER_MS).unref();
+        setTimeout(() => process.exit(closeUnder(fs, session, teller)), LINGER_MS).unref();
       });
     });
   };
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, end);
 }
 
-function closeUnder(fs: Filesystem, teller: Teller): number {
+function closeUnder(fs: Filesystem, session: Session, teller: Teller): number {
   try {
+    session.stopServing();
     fs.closeSync();
     return MountExit.OK;
   } catch (error) {

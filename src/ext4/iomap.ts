@@ -6,7 +6,7 @@
  * Two writes under way at the same time must not share the last block of a file, nor any other block that neither
  * covers: the caller serialises them, as the kernel does with the inode's lock.
  */
-import { FsError } from '../errors.js';
+import { CorruptionError, FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
 import { mayUseReservedBlocks } from './block-alloc.js';
 import { goalFor, type Mapping, mapBlock, maxFileBytes, removeBlocks } from './block-map.js';
@@ -184,13 +184,31 @@ const CONVERTED_TOGETHER = 8;
  * device wherever the file has them, and become written. Nothing else of the inode changes. Throws FsError, CorruptionError.
  */
 export function convert(vol: Volume, ino: Ino, ranges: readonly (readonly [number, number])[]): void {
-  const { blockSize } = vol.geometry;
+  let failure: FsError | CorruptionError | null = null;
   for (let i = 0; i < ranges.length; i += CONVERTED_TOGETHER) {
-    const together = ranges.slice(i, i + CONVERTED_TOGETHER);
-    const work = (handle: Handle) => {
-      for (const [posBytes, lengthBytes] of together)
-        convertUnwritten(handle, dataInode(vol, ino), posBytes / blockSize, lengthBytes / blockSize, -1);
-    };
+    try {
+      convertTogether(vol, ino, ranges.slice(i, i + CONVERTED_TOGETHER));
+    } catch (error) {
+      // The others are elsewhere in the tree.
+      if (!(error instanceof FsError || error instanceof CorruptionError)) throw error;
+      failure ??= error;
+    }
+  }
+  if (failure !== null) throw failure;
+}
+
+function convertTogether(vol: Volume, ino: Ino, ranges: readonly (readonly [number, number])[]): void {
+  const { blockSize } = vol.geometry;
+  const work = (handle: Handle) => {
+    for (const [posBytes, lengthBytes] of ranges)
+      convertUnwritten(handle, dataInode(vol, ino), posBytes / blockSize, lengthBytes / blockSize, -1);
+  };
+  try {
+    vol.journal.run(EXTENT_CREDITS + 2, work, true);
+  } catch (error) {
+    if (!(error instanceof FsError) || error.code !== 'ENOSPC') throw error;
+    // The tree has to grow, and freed blocks may only wait for a commit.
+    vol.journal.commitNow();
     vol.journal.run(EXTENT_CREDITS + 2, work, true);
   }
 }

@@ -370,6 +370,8 @@ export class DataPath {
       context.reply.written(request, bytes);
       return;
     }
+    const lost = context.lostWrites.takeUnsynced(ino);
+    if (lost !== undefined) throw lost;
     const waiting = request.stub();
     fs.sync(ino, (failure) => {
       if (failure === null) context.reply.written(waiting, bytes);

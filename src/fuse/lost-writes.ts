@@ -24,9 +24,22 @@ export class LostWrites {
 
   /** The error that the next fsync of this inode, or of everything (null), gets; it is told once. */
   takeUnsynced(ino: Ino | null): FsError | undefined {
-    const [key, error] = ino === null ? (this.unsynced.entries().next().value ?? []) : [ino, this.unsynced.get(ino)];
-    if (key !== undefined) this.unsynced.delete(key);
+    if (ino === null) {
+      const [first] = this.unsynced.values();
+      this.unsynced.clear();
+      return first;
+    }
+    const error = this.unsynced.get(ino);
+    if (error !== undefined) this.unsynced.delete(ino);
     return error;
+  }
+
+  /** These numbers may be other files' from now on. */
+  forget(inos: readonly Ino[]): void {
+    for (const ino of inos) {
+      this.lost.delete(ino);
+      this.unsynced.delete(ino);
+    }
   }
 
   /** The error that the next write of this inode gets; it is told once. */

@@ -366,6 +366,8 @@ export class Session implements Context {
   }
 
   private evict(inos: Ino[]): void {
+    this.data.settle();
+    this.lostWrites.forget(inos);
     const idle = inos.filter((ino) => !this.data.inFlight(ino));
     for (const ino of inos) {
       if (this.data.inFlight(ino)) this.data.flights.whenDrained(ino, () => this.evict([ino]));
@@ -380,8 +382,11 @@ export class Session implements Context {
   }
 
   flushPageCache(ino: Ino, done: () => void): void {
-    // Offset 0, length 0: all of it. Dirty pages are written back before they go.
-    this.notify(invalidation(ino, 0), done);
+    // Offset 0, length 0: all of it. Dirty pages are written back before they go, by native code perhaps.
+    this.notify(invalidation(ino, 0), () => {
+      this.data.settle();
+      done();
+    });
   }
 
   /** From another thread: the kernel may wait for an answer of this one before it takes the notification. */
@@ -393,6 +398,12 @@ export class Session implements Context {
     // An offset below 0 leaves the pages alone: nothing to wait for.
     const message = invalidation(ino, -1);
     this.native.fuseWrite(this.fuseFd, message, 0, message.length);
+  }
+
+  /** The process is about to close the filesystem itself: what was acknowledged is known to it. */
+  stopServing(): void {
+    this.thaw();
+    this.data.stopFastPath();
   }
 
   shutDown(): void {
@@ -414,8 +425,13 @@ export class Session implements Context {
       return;
     }
     this.evictDoomed();
-    this.frozen = [];
+    const held: Request[] = [];
+    this.frozen = held;
     this.data.flights.whenIdle(() => {
+      if (this.frozen !== held) {
+        whenDone(new FsError('EIO', 'it was thawed before it was frozen'));
+        return;
+      }
       try {
         this.data.settle();
         this.fs.freeze();

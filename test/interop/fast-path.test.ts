@@ -7,6 +7,7 @@ import { spawn } from 'node:child_process';
 import {
   closeSync,
   constants,
+  existsSync,
   fsyncSync,
   ftruncateSync,
   openSync,
@@ -182,6 +183,63 @@ describe('requests answered from known mappings', function () {
           // What was not synced is there, or reads as before.
           assert.ok(isThere || (i >= 3000 && found.every((byte) => byte === 0)), `write ${i}`);
         }
+      });
+      mustBeClean(image);
+    }));
+
+  it('are known to whoever asks for data and holes, when the page cache is written back for that', () =>
+    mounted(['-b', '4096'], (at) => {
+      const script = `
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+os.posix_fallocate(fd, 0, 16 << 20)
+page = b'x' * 4096
+for i in range(6):
+    os.pwrite(fd, page, i * 8192)
+    os.fsync(fd)
+for i in range(40):
+    where = (1 << 20) + i * 65536
+    os.pwrite(fd, page, where)
+    found = os.lseek(fd, where, os.SEEK_DATA)
+    if found != where:
+        print(f'{where}: {found}')
+`;
+      assert.equal(run('python3', ['-c', script, at('f')]).output, '');
+    }));
+
+  it('are kept when the server is told to end while a file is open', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 64);
+      const path = join(mountpoint, 'f');
+      const mount = await Mount.start(image, mountpoint);
+      try {
+        assert.equal(run('fallocate', ['-l', `${4096 * BLOCK}`, path]).code, 0);
+        const fd = openDirect(path);
+        const block = alignedBuffer(BLOCK).fill(7);
+        for (let i = 0; i < 300; i++) writeSync(fd, block, 0, BLOCK, i * 3 * BLOCK);
+        process.kill(mount.pid, 'SIGTERM');
+        // Used for longer than the server waits for it.
+        const deadline = Date.now() + 20_000;
+        for (let i = 300; Date.now() < deadline; i++) {
+          try {
+            writeSync(fd, block, 0, BLOCK, (i % 1000) * 3 * BLOCK);
+          } catch {
+            break;
+          }
+        }
+        // There is nobody any more to say that it is closed.
+        assert.equal(
+          codeOf(() => closeSync(fd)),
+          'ENOTCONN',
+        );
+        while (existsSync(`/proc/${mount.pid}`)) await new Promise((later) => setTimeout(later, 20));
+      } finally {
+        mount.cleanUp();
+      }
+      await withMount(image, mountpoint, '', () => {
+        const content = readFileSync(path);
+        for (let i = 0; i < 1000; i++) assert.equal(content[i * 3 * BLOCK], 7, `write ${i}`);
       });
       mustBeClean(image);
     }));
