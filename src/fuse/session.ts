@@ -3,23 +3,22 @@
  * ends cleanly. Everything happens on the event loop's thread; only bytes of files move elsewhere.
  */
 import type { BlockDevice } from '../block/device.js';
-import { ownView } from '../codec/view.js';
 import { Errno, FsError } from '../errors.js';
 import type { Ino } from '../ext4/inode.js';
 import { type Native, requireNative, whenJobDone } from '../native.js';
-import { FUSE_NOTIFY_INVAL_INODE, NOTIFY_INVAL_INODE_OUT, OUT_HEADER } from './abi.js';
 import type { Context, SessionSettings } from './context.js';
 import { DataPath, isWriteback } from './data-path.js';
 import { type Entry, entryOf } from './dispatch.js';
 import type { Engine } from './engine.js';
 import { ErrorTranslator } from './errors.js';
 import { MAX_WRITE, type Negotiated, NOTHING_NEGOTIATED, REQUEST_BYTES } from './init.js';
+import { invalidation } from './invalidation.js';
 import { LostWrites } from './lost-writes.js';
 import { NodeTable } from './node-table.js';
 import { Opcode } from './opcodes.js';
 import { Patience } from './patience.js';
 import { ReplyWriter } from './reply.js';
-import { nodeidOf, Request } from './request.js';
+import { Request } from './request.js';
 
 /** One turn of the event loop serves at most so much, so that completions and timers are not kept waiting. */
 const REQUESTS_PER_TURN = 64;
@@ -45,16 +44,6 @@ export interface SessionOptions extends Partial<SessionSettings> {
   readonly onBegin?: () => void;
   /** Unmounted, and the filesystem closed; the error is what closing met. */
   readonly onEnd?: (error: FsError | null) => void;
-}
-
-function invalidation(ino: Ino, offset: number): Uint8Array {
-  const message = new Uint8Array(OUT_HEADER.SIZE + NOTIFY_INVAL_INODE_OUT.SIZE);
-  const view = ownView(message);
-  OUT_HEADER.len.set(view, 0, message.length);
-  OUT_HEADER.error.set(view, 0, FUSE_NOTIFY_INVAL_INODE);
-  NOTIFY_INVAL_INODE_OUT.ino.set(view, OUT_HEADER.SIZE, nodeidOf(ino));
-  NOTIFY_INVAL_INODE_OUT.off.set(view, OUT_HEADER.SIZE, offset);
-  return message;
 }
 
 export class Session implements Context {

@@ -15,8 +15,9 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { mustBeClean } from '../support/clean.js';
 import { alignedBuffer, O_DIRECT } from '../support/direct-io.js';
-import { fsckFile, makeImageFile, run } from '../support/mke2fs.js';
+import { makeImageFile, run } from '../support/mke2fs.js';
 import {
   EXT4D,
   Mount,
@@ -38,11 +39,6 @@ function writerOf(path: string, text: string): { child: ChildProcess; ended: Pro
 
 const pause = (ms: number) => new Promise((done) => setTimeout(done, ms));
 
-function assertSound(image: string): void {
-  const { code, output } = fsckFile(image);
-  assert.equal(code, 0, output);
-}
-
 describe('a frozen filesystem', function () {
   this.timeout(60_000);
   before(function () {
@@ -61,7 +57,7 @@ describe('a frozen filesystem', function () {
         const frozen = readFileSync(image);
         const copy = join(scratch, 'copy');
         copyFileSync(image, copy);
-        assertSound(copy);
+        mustBeClean(copy);
         assert.match(run('debugfs', ['-R', 'stat /before', copy]).output, /Size: 300000/);
         assert.doesNotMatch(run('dumpe2fs', ['-h', copy]).output, /needs_recovery/);
 
@@ -77,7 +73,7 @@ describe('a frozen filesystem', function () {
         assert.equal(readFileSync(at('while'), 'utf8'), 'waited');
         assert.match(ext4d('thaw', mountpoint).stderr, /not frozen/);
       });
-      assertSound(image);
+      mustBeClean(image);
     }));
 
   it('holds overwrites that native code answers by itself, and more large writes than there are buffers', () =>
@@ -109,7 +105,7 @@ describe('a frozen filesystem', function () {
         assert.ok((await Promise.all(ended)).every((code) => code === 0));
         assert.equal(statSync(at('file23')).size, 2 << 20);
       });
-      assertSound(image);
+      mustBeClean(image);
     }));
 
   it('is thawed when the command that it was frozen for ends, and by an unmount', () =>
@@ -121,7 +117,7 @@ describe('a frozen filesystem', function () {
         const copy = join(scratch, 'copy');
         const done = ext4d('freeze', mountpoint, '--', 'sh', '-c', 'cp "$0" "$1"; exit 7', image, copy);
         assert.equal(done.status, 7, done.stderr);
-        assertSound(copy);
+        mustBeClean(copy);
         writeFileSync(join(mountpoint, 'b'), 'b');
         assert.match(ext4d('freeze', mountpoint, '--', '/no/such/program').stderr, /cannot be run/);
         writeFileSync(join(mountpoint, 'c'), 'c');
@@ -136,7 +132,7 @@ describe('a frozen filesystem', function () {
       await writer.ended;
       // The file of the writer may have kept the mount busy; it is thawed now.
       if ((await firstEnded) !== 0) assert.equal(ext4d('umount', mountpoint).status, 0);
-      assertSound(image);
+      mustBeClean(image);
     }));
 
   it('says why it cannot be frozen or thawed, and what to do', () =>
@@ -169,8 +165,8 @@ describe('a frozen filesystem', function () {
           mount.cleanUp();
         }
         await withKernelMount(copy, mountpoint, '', () => assert.ok(!existsSync(join(mountpoint, 'open'))));
-        assertSound(copy);
-        assertSound(image);
+        mustBeClean(copy);
+        mustBeClean(image);
       }
     });
   });
