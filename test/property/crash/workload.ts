@@ -310,8 +310,8 @@ export class Workload {
     }
     if (node?.type !== 'file') return false;
     if (command.op === 'slow-read') {
-      // What goes through the log is read at once, from memory.
-      if (fs.journalsData(node.ino)) return false;
+      // What is in the log or in the inode is read at once, from memory.
+      if (fs.readsThroughEngine(node.ino)) return false;
       this.beginRead(node, command.path);
       return true;
     }
