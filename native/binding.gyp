@@ -17,8 +17,10 @@
         "src/jobs.cc",
         "src/mapping_cache.cc",
         "src/mount.cc",
+        "src/payloads.cc",
         "src/pressure.cc",
-        "src/system.cc"
+        "src/system.cc",
+        "src/transfer_pipe.cc"
       ],
       "include_dirs": ["<!@(node -p \"require('node-addon-api').include\")"],
       "defines": ["NAPI_VERSION=8", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED", "_FILE_OFFSET_BITS=64"],

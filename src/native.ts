@@ -52,6 +52,10 @@ export interface Native {
    * have been answered and others may wait.
    */
   fuseRead(fd: number, slot: Uint8Array): number;
+  /** The data of the large write in `slot` waits elsewhere: {@link writeData} finds it, {@link fetchPayload} brings it. */
+  payloadAside(slot: Uint8Array): boolean;
+  /** 0 or the negative errno. */
+  fetchPayload(slot: Uint8Array): number;
   fuseWrite(fd: number, reply: Uint8Array, offset: number, length: number): number;
   fuseWritev(
     fd: number,
@@ -69,7 +73,7 @@ export interface Native {
    */
   readReplySync(fuseFd: number, unique: number, deviceFd: number, segments: Float64Array, count: number): number;
   readReply(fuseFd: number, unique: number, deviceFd: number, segments: Float64Array, count: number): JobId;
-  /** The bytes go to the segments in order; `from` must not change until done. */
+  /** The bytes go to the segments in order, from where they wait or from `from`, which must not change until done. */
   writeData(
     deviceFd: number,
     from: Uint8Array,

@@ -49,6 +49,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   RegisterFiles(env, exports);
   RegisterJobs(env, exports);
   RegisterMount(env, exports);
+  RegisterPayloads(env, exports);
   RegisterPressure(env, exports);
   RegisterSystem(env, exports);
   return exports;

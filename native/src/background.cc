@@ -12,7 +12,8 @@ namespace ext4d {
 
 Background::Background(Napi::Env env, uv_loop_t* loop) : env_(env), async_(new uv_async_t) {
   lanes_[static_cast<int>(Lane::kJournal)].max_threads = 1;
-  lanes_[static_cast<int>(Lane::kData)].max_threads = 2;
+  lanes_[static_cast<int>(Lane::kReads)].max_threads = 2;
+  lanes_[static_cast<int>(Lane::kWrites)].max_threads = 1;
   lanes_[static_cast<int>(Lane::kControl)].max_threads = 1;
   uv_async_init(loop, async_, Woken);
   async_->data = this;

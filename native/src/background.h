@@ -20,7 +20,8 @@ namespace ext4d {
 
 enum class Lane {
   kJournal,  // commits and checkpoints, strictly one after the other
-  kData,     // file data and flushes
+  kReads,    // of file data, and flushes
+  kWrites,   // of file data: the image's inode lock lets one writer in, a second one would only spin on it
   kControl,  // calls that may wait for this very process to serve requests: unmount, cache invalidation
 };
 
@@ -74,7 +75,7 @@ class Background {
   std::mutex mutex_;
   std::condition_variable finished_;
   bool stopping_ = false;
-  LaneState lanes_[3];
+  LaneState lanes_[4];
   std::deque<Done> done_;
 };
 

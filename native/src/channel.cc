@@ -135,8 +135,8 @@ Napi::Value PollStop(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// fuseRead(fd, slot) -> length of the request now in `slot`; 0 = none is there, -EINTR = those that were there have been
-// answered, others may wait
+// fuseRead(fd, slot) -> length of the request now in `slot`, except for the data of some writes (payloadAside); 0 = none is
+// there, -EINTR = those that were there have been answered, others may wait
 Napi::Value FuseRead(const Napi::CallbackInfo& info) {
   int fd;
   Bytes slot;
@@ -144,10 +144,10 @@ Napi::Value FuseRead(const Napi::CallbackInfo& info) {
   State* state = StateOf(info.Env());
   FastPath* fast_path = state->FastPathOf(fd);
   for (int served = 0; served < kServedAtOnce;) {
-    ssize_t got = read(fd, slot.data, slot.length);
+    ssize_t got = state->payloads.Read(fd, slot.data, slot.length);
     // ENOENT: the request was interrupted before it could be read.
-    if (got < 0 && (errno == EINTR || errno == ENOENT)) continue;
-    if (got < 0) return Answer(info.Env(), errno == EAGAIN ? 0 : -errno);
+    if (got == -EINTR || got == -ENOENT) continue;
+    if (got < 0) return Answer(info.Env(), got == -EAGAIN ? 0 : static_cast<double>(got));
     Company& company = state->company;
     if (company.Expected()) company.Meet(fd, *reinterpret_cast<const fuse_in_header*>(slot.data));
     if (fast_path == nullptr || !fast_path->Serve(slot.data, static_cast<size_t>(got))) {

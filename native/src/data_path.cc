@@ -13,6 +13,7 @@
 #include "io.h"
 #include "modules.h"
 #include "state.h"
+#include "transfer_pipe.h"
 
 namespace ext4d {
 namespace {
@@ -82,8 +83,27 @@ bool ReadSegments(const Napi::CallbackInfo& info, size_t index, bool holes, std:
   return true;
 }
 
+// The reply in pages of the device's page cache. False: nothing has been sent.
+bool ReplyInPages(int fuse_fd, uint64_t unique, int device_fd, const std::vector<Segment>& segments, size_t total) {
+  static thread_local TransferPipe pipe;
+  if (total < kLeastSpliced || !pipe.Open(total)) return false;
+  for (const Segment& segment : segments) {
+    if (segment.offset < 0) return false;
+  }
+  OutHeader header = {static_cast<uint32_t>(sizeof(header) + total), 0, unique};
+  int error = pipe.Put(&header, sizeof(header));
+  for (size_t i = 0; i < segments.size() && error == 0; i++) {
+    error = pipe.PutFrom(device_fd, segments[i].offset, segments[i].length);
+  }
+  if (error == 0) error = pipe.TakeMessage(fuse_fd, header.len);
+  if (error != 0) pipe.Close();
+  // Nobody waits for it any more, or the connection has ended.
+  return error == 0 || error == -ENOENT || error == -ENODEV;
+}
+
 // Sends what the segments hold as the reply to `unique`, or the error met instead. Returns that error, or 0.
 int64_t ReadAndReply(int fuse_fd, uint64_t unique, int device_fd, const std::vector<Segment>& segments, size_t total) {
+  if (ReplyInPages(fuse_fd, unique, device_fd, segments, total)) return 0;
   static thread_local Scratch scratch;
   int error = 0;
   uint8_t* data = scratch.Reserve(total);
@@ -141,10 +161,24 @@ Napi::Value ReadReply(const Napi::CallbackInfo& info) {
   auto args = std::make_shared<ReadArgs>();
   if (!ParseRead(info, args.get())) return info.Env().Undefined();
   uint32_t id = StateOf(info.Env())->background.Submit(
-      Lane::kData,
+      Lane::kReads,
       [args]() { return ReadAndReply(args->fuse_fd, args->unique, args->device_fd, args->segments, args->total); },
       Napi::Value());
   return Napi::Number::New(info.Env(), id);
+}
+
+// The data of a write, from the pipe it waits in. `into` has room for it, for a device that takes no pages.
+int64_t WritePages(TransferPipe* pipe, int device_fd, const std::vector<Segment>& segments, uint8_t* into) {
+  for (const Segment& segment : segments) {
+    const size_t before = pipe->held();
+    int error = pipe->TakeTo(device_fd, segment.offset, segment.length);
+    if (error == -EINVAL && pipe->held() == before) {
+      error = pipe->Take(into, segment.length);
+      if (error == 0) error = WriteFully(device_fd, into, segment.length, segment.offset);
+    }
+    if (error != 0) return error;
+  }
+  return 0;
 }
 
 // writeData(deviceFd, slot, offset, length, segments, count) -> job number. The bytes of `slot` go to the segments in
@@ -160,9 +194,15 @@ Napi::Value WriteData(const Napi::CallbackInfo& info) {
   }
   if (total > bytes.length) return Refuse(info.Env(), "the segments are longer than the data");
   uint8_t* data = bytes.data;
-  uint32_t id = StateOf(info.Env())->background.Submit(
-      Lane::kData,
-      [device_fd, data, segments]() -> int64_t {
+  Bytes slot;
+  if (!BytesArg(info, 1, &slot)) return info.Env().Undefined();
+  State* state = StateOf(info.Env());
+  std::shared_ptr<TransferPipe> pipe = state->payloads.Of(slot.data);
+  if (pipe != nullptr && total > pipe->held()) return Refuse(info.Env(), "the segments are longer than the data");
+  uint32_t id = state->background.Submit(
+      Lane::kWrites,
+      [device_fd, data, segments, pipe]() -> int64_t {
+        if (pipe != nullptr) return WritePages(pipe.get(), device_fd, *segments, data);
         size_t done = 0;
         for (const Segment& segment : *segments) {
           int error = WriteFully(device_fd, data + done, segment.length, segment.offset);

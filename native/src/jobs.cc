@@ -81,7 +81,7 @@ Napi::Value SubmitSteps(const Napi::CallbackInfo& info) {
     if (length > 0) steps->push_back({static_cast<off_t>(offsets[i]), static_cast<uint8_t*>(data), length});
   }
   // A flush alone is an fsync's: it need not queue behind a checkpoint.
-  Lane lane = flush_only ? Lane::kData : Lane::kJournal;
+  Lane lane = flush_only ? Lane::kReads : Lane::kJournal;
   std::shared_ptr<FlushGuard> guard = FlushGuardOf(fd);
   uint64_t epoch = guard->epoch();
   uint32_t id = StateOf(env)->background.Submit(

@@ -11,6 +11,7 @@
 #include "channel.h"
 #include "company.h"
 #include "fast_path.h"
+#include "payloads.h"
 #include "pressure.h"
 
 namespace ext4d {
@@ -22,6 +23,7 @@ struct State {
   Pollers pollers;
   Company company;
   Pressure pressure;
+  Payloads payloads;
   // By the connection they serve.
   std::unordered_map<int, std::unique_ptr<FastPath>> fast_paths;
 

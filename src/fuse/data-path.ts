@@ -206,6 +206,7 @@ export class DataPath {
       return;
     }
     if (fs.writesThroughEngine(ino, offset, asked)) {
+      request.fetchPayload(this.native);
       const from = ARGS + WRITE_IN.SIZE;
       fs.writeJournaled(
         ino,
@@ -323,6 +324,7 @@ export class DataPath {
   }
 
   private writeNow(request: Request, plan: WritePlan): FsError | null {
+    request.fetchPayload(this.native);
     let from = ARGS + WRITE_IN.SIZE;
     for (const { addr, length } of plan.pieces) {
       if (this.deviceFd >= 0) {

@@ -32,8 +32,11 @@ import type { Context, SessionSettings } from './context.js';
 import { PAYLOAD } from './reply.js';
 import { ARGS, type Request } from './request.js';
 
-/** Largest WRITE, and largest READ: 256 pages, what fs.fuse.max_pages_limit allows by default. */
-export const MAX_WRITE = 1 << 20;
+/**
+ * Largest WRITE, and largest READ. With its header it fits into a pipe of the size that everyone may have
+ * (fs.pipe-max-size), in which data passes without being copied into the process.
+ */
+export const MAX_WRITE = 1 << 19;
 const MAX_PAGES = MAX_WRITE / 4096;
 /** Requests the kernel may have under way in the background: write-back and read-ahead. */
 const MAX_BACKGROUND = 64;

@@ -3,6 +3,7 @@ import { type ReadView, readView } from '../codec/view.js';
 import { FsError } from '../errors.js';
 import { EXT4_ROOT_INO } from '../ext4/format/inode.js';
 import type { Ino } from '../ext4/inode.js';
+import { errorOf, type Native } from '../native.js';
 import { FUSE_ROOT_ID, IN_HEADER } from './abi.js';
 
 /** Where the opcode's own structure begins. */
@@ -29,6 +30,8 @@ export class Request {
   readonly cred = { uid: 0, gid: 0 };
   /** Someone will answer it later: the buffer must not be used for another request until then. */
   held = false;
+  /** The data of this write is not in the buffer: {@link fetchPayload} brings it. */
+  payloadAside = false;
   /** How often it was run again in the hope of more space. */
   spaceRetries = 0;
   /** The buffer is one of the few that requests are read into. */
@@ -45,6 +48,7 @@ export class Request {
     const { view } = this;
     this.length = length;
     this.held = false;
+    this.payloadAside = false;
     this.spaceRetries = 0;
     if (length < IN_HEADER.SIZE || IN_HEADER.len.get(view, 0) !== length) return false;
     this.opcode = IN_HEADER.opcode.get(view, 0);
@@ -53,6 +57,14 @@ export class Request {
     this.cred.uid = IN_HEADER.uid.get(view, 0);
     this.cred.gid = IN_HEADER.gid.get(view, 0);
     return true;
+  }
+
+  /** Everything is in the buffer from now on. Throws FsError. */
+  fetchPayload(native: Native): void {
+    if (!this.payloadAside) return;
+    this.payloadAside = false;
+    const result = native.fetchPayload(this.bytes);
+    if (result < 0) throw errorOf(result, 'the data of a write');
   }
 
   /** Throws when the request is shorter than the structure its opcode promises. */

@@ -23,7 +23,7 @@ import { Request } from './request.js';
 /** One turn of the event loop serves at most so much, so that completions and timers are not kept waiting. */
 const REQUESTS_PER_TURN = 64;
 const TURN_MS = 2;
-/** Request buffers, 1 MiB each, made when first needed: so many large writes can be under way. */
+/** Request buffers, 512 KiB each, made when first needed: so many large writes can be under way. */
 const MAX_SLOTS = 16;
 /** Inodes freed in one step of the journal. */
 const EVICTED_TOGETHER = 32;
@@ -154,8 +154,10 @@ export class Session implements Context {
         break;
       }
       served++;
-      if (request.decode(length)) this.handle(request);
-      else this.log(`a request of ${length} bytes makes no sense`);
+      if (request.decode(length)) {
+        request.payloadAside = length > COPY_BYTES && this.native.payloadAside(request.bytes);
+        this.handle(request);
+      } else this.log(`a request of ${length} bytes makes no sense`);
       if (!request.held) this.slots.push(request);
       // The clock costs as much as a short request.
       if ((served & 7) === 0 && performance.now() - began > TURN_MS) break;
@@ -240,7 +242,9 @@ export class Session implements Context {
 
   /** The request in a form that survives the reading of the next; whoever runs it again calls {@link retry}. */
   private keep(request: Request, copyBytes = COPY_BYTES): Request {
-    const kept = request.pooled && request.length <= copyBytes ? request.copy() : request;
+    const copied = request.pooled && request.length <= copyBytes;
+    if (copied) request.fetchPayload(this.native);
+    const kept = copied ? request.copy() : request;
     kept.held = true;
     return kept;
   }
