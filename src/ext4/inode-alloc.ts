@@ -1,7 +1,7 @@
 /** New inodes and freed ones (fs/ext4/ialloc.c). */
 import { CorruptionError, FsError } from '../errors.js';
 import type { Handle } from '../jbd2/handle.js';
-import { testBit } from './bitmap.js';
+import { type ClearRun, fillWords, findClearRun, testBit } from './bitmap.js';
 import { initBlockMap } from './block-map.js';
 import { hasLeftovers } from './fast-commit-writer.js';
 import { EXT4_BG_INODE_ZEROED } from './format/group-desc.js';
@@ -25,21 +25,34 @@ import { candidateGroups, groupOfInode } from './orlov.js';
 import { totals } from './totals.js';
 import type { Volume } from './volume.js';
 
-/** Inodes freed in transactions not yet durable, and where to look next in each group. */
-interface AllocationState {
-  readonly busy: Set<Ino>;
-  readonly nextIndex: Map<number, number>;
+/** What the bitmap of a group does not say. */
+interface GroupState {
+  /** Inodes freed in transactions not yet durable, as bits, and how many. */
+  readonly held: Uint32Array;
+  heldCount: number;
+  /** Where to look next. */
+  nextIndex: number;
 }
 
-const states = new WeakMap<Volume, AllocationState>();
+const states = new WeakMap<Volume, Map<number, GroupState>>();
 
-function stateOf(vol: Volume): AllocationState {
-  let state = states.get(vol);
+function stateOf(vol: Volume, group: number): GroupState {
+  let groups = states.get(vol);
+  if (groups === undefined) {
+    groups = new Map();
+    states.set(vol, groups);
+  }
+  let state = groups.get(group);
   if (state === undefined) {
-    state = { busy: new Set(), nextIndex: new Map() };
-    states.set(vol, state);
+    state = { held: new Uint32Array(Math.ceil(vol.geometry.inodesPerGroup / 32)), heldCount: 0, nextIndex: 0 };
+    groups.set(group, state);
   }
   return state;
+}
+
+function hold(state: GroupState, index: number, held: boolean): void {
+  fillWords(state.held, index, 1, held);
+  state.heldCount += held ? 1 : -1;
 }
 
 /**
@@ -66,20 +79,21 @@ export function allocateInode(
   throw new FsError('ENOSPC', 'no free inodes');
 }
 
+const found: ClearRun = { start: 0, length: 0, firstClear: 0 };
+
 /** Index in the group of a free inode, or -1. */
 function findFree(vol: Volume, group: number): number {
   const desc = GroupDescriptor.get(vol, group);
   if (desc.freeInodes === 0) return -1;
   const { inodesPerGroup, firstInode } = vol.geometry;
-  const { busy, nextIndex } = stateOf(vol);
   const first = group === 0 ? firstInode - 1 : 0;
   if (hasUninitInodes(vol, desc)) return first < inodesPerGroup ? first : -1;
+  const { held, heldCount, nextIndex } = stateOf(vol, group);
+  if (desc.freeInodes <= heldCount) return -1;
   const { view } = readInodeBitmap(vol, desc);
-  const isFree = (index: number) => !testBit(view, index) && !busy.has(group * inodesPerGroup + index + 1);
-  const hint = Math.max(first, nextIndex.get(group) ?? first);
-  for (let index = hint; index < inodesPerGroup; index++) if (isFree(index)) return index;
-  for (let index = first; index < hint; index++) if (isFree(index)) return index;
-  return -1;
+  const hint = Math.max(first, nextIndex);
+  if (findClearRun(view, held, hint, inodesPerGroup, 1, found)) return found.start;
+  return findClearRun(view, held, first, hint, 1, found) ? found.start : -1;
 }
 
 /** True if the bitmap says that this inode is taken. Throws CorruptionError. */
@@ -115,7 +129,7 @@ function take(handle: Handle, vol: Volume, group: number, index: number, isDirec
       writable.setItableUnused(inodesPerGroup - index - 1);
     }
   }
-  stateOf(vol).nextIndex.set(group, index + 1);
+  stateOf(vol, group).nextIndex = index + 1;
   totals(vol).addFreeInodes(handle, -1);
   return ino;
 }
@@ -213,11 +227,11 @@ export function freeInode(handle: Handle, vol: Volume, inode: WritableInode): vo
   inode.setSizeBytes(0);
   inode.setDtime(vol.env.now().seconds);
   totals(vol).addFreeInodes(handle, 1);
-  const { busy, nextIndex } = stateOf(vol);
-  busy.add(ino);
-  handle.onRollback(() => busy.delete(ino));
+  const state = stateOf(vol, group);
+  hold(state, index, true);
+  handle.onRollback(() => hold(state, index, false));
   handle.onCommit(() => {
-    busy.delete(ino);
-    if (index < (nextIndex.get(group) ?? 0)) nextIndex.set(group, index);
+    hold(state, index, false);
+    state.nextIndex = Math.min(state.nextIndex, index);
   });
 }
