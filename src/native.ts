@@ -73,7 +73,7 @@ export interface Native {
    */
   readReplySync(fuseFd: number, unique: number, deviceFd: number, segments: Float64Array, count: number): number;
   readReply(fuseFd: number, unique: number, deviceFd: number, segments: Float64Array, count: number): JobId;
-  /** The bytes go to the segments in order, from where they wait or from `from`, which must not change until done. */
+  /** The bytes of `from`, or those that wait aside of it, go to the segments in order; `from` must not change until done. */
   writeData(
     deviceFd: number,
     from: Uint8Array,
@@ -81,6 +81,7 @@ export interface Native {
     length: number,
     segments: Float64Array,
     count: number,
+    aside: boolean,
   ): JobId;
   /** Requests of this connection for what {@link mappingLearn} told are answered inside {@link fuseRead}. */
   fastPathStart(fuseFd: number, deviceFd: number, blockSize: number, unconverted: Float64Array): void;

@@ -181,8 +181,8 @@ int64_t WritePages(TransferPipe* pipe, int device_fd, const std::vector<Segment>
   return 0;
 }
 
-// writeData(deviceFd, slot, offset, length, segments, count) -> job number. The bytes of `slot` go to the segments in
-// order and must not change until the job is done.
+// writeData(deviceFd, slot, offset, length, segments, count, aside) -> job number. The bytes of `slot`, or those that wait
+// aside of it, go to the segments in order; `slot` must not change until the job is done.
 Napi::Value WriteData(const Napi::CallbackInfo& info) {
   int device_fd;
   Bytes bytes;
@@ -194,11 +194,14 @@ Napi::Value WriteData(const Napi::CallbackInfo& info) {
   }
   if (total > bytes.length) return Refuse(info.Env(), "the segments are longer than the data");
   uint8_t* data = bytes.data;
-  Bytes slot;
-  if (!BytesArg(info, 1, &slot)) return info.Env().Undefined();
   State* state = StateOf(info.Env());
-  std::shared_ptr<TransferPipe> pipe = state->payloads.Of(slot.data);
-  if (pipe != nullptr && total > pipe->held()) return Refuse(info.Env(), "the segments are longer than the data");
+  std::shared_ptr<TransferPipe> pipe;
+  if (info[6].ToBoolean().Value()) {
+    Bytes slot;
+    if (!BytesArg(info, 1, &slot)) return info.Env().Undefined();
+    pipe = state->payloads.Of(slot.data);
+    if (pipe == nullptr || total > pipe->held()) return Refuse(info.Env(), "the segments are longer than the data");
+  }
   uint32_t id = state->background.Submit(
       Lane::kWrites,
       [device_fd, data, segments, pipe]() -> int64_t {

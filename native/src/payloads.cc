@@ -37,8 +37,8 @@ ssize_t Payloads::Read(int fuse_fd, uint8_t* slot, size_t slot_length) {
 
 ssize_t Payloads::ReadAside(int fuse_fd, uint8_t* slot, size_t slot_length) {
   expected_ = false;
-  std::shared_ptr<TransferPipe> pipe = TakePipe();
-  if (!pipe->Open(slot_length)) return Read(fuse_fd, slot, slot_length);
+  std::shared_ptr<TransferPipe> pipe = TakePipe(slot_length);
+  if (pipe == nullptr) return Read(fuse_fd, slot, slot_length);
   ssize_t got = pipe->PutMessage(fuse_fd, slot_length);
   if (got < 0) {
     empty_.push_back(std::move(pipe));
@@ -58,11 +58,19 @@ ssize_t Payloads::ReadAside(int fuse_fd, uint8_t* slot, size_t slot_length) {
   return error == 0 ? got : error;
 }
 
-std::shared_ptr<TransferPipe> Payloads::TakePipe() {
-  if (empty_.empty()) return std::make_shared<TransferPipe>();
-  std::shared_ptr<TransferPipe> pipe = std::move(empty_.back());
-  empty_.pop_back();
-  return pipe;
+std::shared_ptr<TransferPipe> Payloads::TakePipe(size_t bytes) {
+  std::shared_ptr<TransferPipe> pipe;
+  if (!empty_.empty()) {
+    pipe = std::move(empty_.back());
+    empty_.pop_back();
+  } else if (may_have_more_) {
+    pipe = std::make_shared<TransferPipe>();
+  } else {
+    return nullptr;
+  }
+  if (pipe->Open(bytes)) return pipe;
+  may_have_more_ = false;
+  return nullptr;
 }
 
 std::shared_ptr<TransferPipe> Payloads::Of(const uint8_t* slot) const {

@@ -30,10 +30,12 @@ class Payloads {
  private:
   ssize_t ReadAside(int fuse_fd, uint8_t* slot, size_t slot_length);
   void Release(const uint8_t* slot);
-  std::shared_ptr<TransferPipe> TakePipe();
+  // Null if none is free and this process may have no more of them.
+  std::shared_ptr<TransferPipe> TakePipe(size_t bytes);
 
   // The last request was such a write: the next one probably is, too.
   bool expected_ = false;
+  bool may_have_more_ = true;
   std::unordered_map<const uint8_t*, std::shared_ptr<TransferPipe>> aside_;
   std::vector<std::shared_ptr<TransferPipe>> empty_;
 };

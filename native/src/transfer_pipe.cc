@@ -15,20 +15,20 @@ constexpr size_t kSparePages = 8;
 }  // namespace
 
 bool TransferPipe::Open(size_t bytes) {
-  if (read_end_ >= 0) return true;
-  if (refused_) return false;
+  if (read_end_ >= 0 && bytes <= room_) return true;
+  Close();
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return false;
   // Each page takes a place, however little of it is used. The kernel rounds up, and says no above its limit.
   int wanted = static_cast<int>((bytes / kPageBytes + kSparePages) * kPageBytes);
   if (fcntl(ends[1], F_SETPIPE_SZ, wanted) < wanted) {
-    refused_ = true;
     close(ends[0]);
     close(ends[1]);
     return false;
   }
   read_end_ = ends[0];
   write_end_ = ends[1];
+  room_ = bytes;
   return true;
 }
 

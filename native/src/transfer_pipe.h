@@ -12,8 +12,8 @@ class TransferPipe {
  public:
   ~TransferPipe() { Close(); }
 
-  // Makes it, empty and with room for `bytes` that begin anywhere in a page, and some more; false if this process may
-  // not have a pipe as large, and then always.
+  // Makes it with room for `bytes` that begin anywhere in a page, and some more, unless it is there; false if this process
+  // may not have a pipe as large.
   bool Open(size_t bytes);
   // Throws away what is in it.
   void Close();
@@ -32,7 +32,7 @@ class TransferPipe {
   ssize_t PutMessage(int fd, size_t longest);
 
  private:
-  bool refused_ = false;
+  size_t room_ = 0;
   size_t held_ = 0;
   int read_end_ = -1;
   int write_end_ = -1;

@@ -74,27 +74,17 @@ export function inodeSeed(vol: Volume, ino: Ino, generation: number): number {
   return lastSeed.seed;
 }
 
-const ZEROES = new Uint8Array(4);
+let record = new Uint8Array(0);
 
 /** ext4_inode_csum: the whole inode with the checksum fields taken as zero. */
 function inodeChecksum(vol: Volume, block: CachedBlock, base: number, ino: Ino): number {
   const { inodeSize } = vol.geometry;
-  const bytes = block.bytes;
-  let crc = inodeSeed(vol, ino, INODE.i_generation.get(block.view, base));
-  crc = crc32c(crc, bytes.subarray(base, base + INODE.i_checksum_lo.offset));
-  crc = crc32c(crc, ZEROES.subarray(0, 2));
-  crc = crc32c(crc, bytes.subarray(base + INODE.i_reserved.offset, base + GOOD_OLD_INODE_SIZE));
-  if (inodeSize > GOOD_OLD_INODE_SIZE) {
-    const hi = INODE.i_checksum_hi.offset;
-    crc = crc32c(crc, bytes.subarray(base + GOOD_OLD_INODE_SIZE, base + hi));
-    if (INODE.i_extra_isize.get(block.view, base) + GOOD_OLD_INODE_SIZE >= hi + 2) {
-      crc = crc32c(crc, ZEROES.subarray(0, 2));
-      crc = crc32c(crc, bytes.subarray(base + hi + 2, base + inodeSize));
-    } else {
-      crc = crc32c(crc, bytes.subarray(base + hi, base + inodeSize));
-    }
-  }
-  return crc;
+  if (record.length !== inodeSize) record = new Uint8Array(inodeSize);
+  record.set(block.bytes.subarray(base, base + inodeSize));
+  const { i_checksum_lo: lo, i_checksum_hi: hi } = INODE;
+  record[lo.offset] = record[lo.offset + 1] = 0;
+  if (hasHighChecksum(vol, block.view, base)) record[hi.offset] = record[hi.offset + 1] = 0;
+  return crc32c(inodeSeed(vol, ino, INODE.i_generation.get(block.view, base)), record);
 }
 
 function hasHighChecksum(vol: Volume, view: ReadView, base: number): boolean {
@@ -126,15 +116,14 @@ function verifyInode(vol: Volume, block: CachedBlock, base: number, ino: Ino): v
     }
   }
   if (!vol.geometry.metadataCsum) return;
+  // A free inode may carry no checksum, or any: one never used since mke2fs is all zeroes (ext4_iget).
+  if (INODE.i_mode.get(view, base) === 0 && INODE.i_links_count.get(view, base) === 0) return;
   const crc = inodeChecksum(vol, block, base, ino);
   const lo = INODE.i_checksum_lo.get(view, base);
   const good = hasHighChecksum(vol, view, base)
     ? crc === ((INODE.i_checksum_hi.get(view, base) << 16) | lo) >>> 0
     : (crc & 0xffff) === lo;
-  if (good) return;
-  // An inode never used since mke2fs is all zeroes and carries no checksum (ext4_iget lets it pass as well).
-  if (INODE.i_mode.get(view, base) === 0 && INODE.i_links_count.get(view, base) === 0) return;
-  throw new CorruptionError('inode', `inode ${ino}`, 'its checksum does not match', 'EBADMSG');
+  if (!good) throw new CorruptionError('inode', `inode ${ino}`, 'its checksum does not match', 'EBADMSG');
 }
 
 interface Located {

@@ -242,7 +242,8 @@ export class DataPath {
     this.flights.started(ino);
     const count = this.segmentsOf(plan);
     const dataAt = ARGS + WRITE_IN.SIZE;
-    const id = this.native.writeData(this.deviceFd, request.bytes, dataAt, plan.bytes, this.segments, count);
+    const { bytes, payloadAside } = request;
+    const id = this.native.writeData(this.deviceFd, bytes, dataAt, plan.bytes, this.segments, count, payloadAside);
     whenJobDone(id, (result) => {
       const error = result < 0 ? errorOf(result, `write to inode ${ino}`) : null;
       try {
