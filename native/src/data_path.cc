@@ -86,10 +86,11 @@ bool ReadSegments(const Napi::CallbackInfo& info, size_t index, bool holes, std:
 // The reply in pages of the device's page cache. False: nothing has been sent.
 bool ReplyInPages(int fuse_fd, uint64_t unique, int device_fd, const std::vector<Segment>& segments, size_t total) {
   static thread_local TransferPipe pipe;
-  if (total < kLeastSpliced || !pipe.Open(total)) return false;
+  if (total < kLeastSpliced) return false;
   for (const Segment& segment : segments) {
     if (segment.offset < 0) return false;
   }
+  if (!pipe.Open(total)) return false;
   OutHeader header = {static_cast<uint32_t>(sizeof(header) + total), 0, unique};
   int error = pipe.Put(&header, sizeof(header));
   for (size_t i = 0; i < segments.size() && error == 0; i++) {

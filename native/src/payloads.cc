@@ -54,6 +54,7 @@ ssize_t Payloads::ReadAside(int fuse_fd, uint8_t* slot, size_t slot_length) {
     return got;
   }
   if (error == 0) error = pipe->Take(slot + head, length - head);
+  if (error != 0) pipe->Close();
   empty_.push_back(std::move(pipe));
   return error == 0 ? got : error;
 }

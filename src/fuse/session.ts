@@ -155,6 +155,7 @@ export class Session implements Context {
       }
       served++;
       if (request.decode(length)) {
+        // Only the data of writes that are longer still waits aside (kLeastSpliced).
         request.payloadAside = length > COPY_BYTES && this.native.payloadAside(request.bytes);
         this.handle(request);
       } else this.log(`a request of ${length} bytes makes no sense`);

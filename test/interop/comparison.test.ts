@@ -8,6 +8,7 @@ import {
   EXT4D,
   isMounted,
   requireOrSkip,
+  skip,
   whyNoFuse,
   whyNoKernelExt4,
   withKernelMount,
@@ -68,7 +69,7 @@ describe('the comparison of operations', function () {
   it(`is true of fuse2fs ${FUSE2FS}, where that is installed`, function () {
     const { stderr } = spawnSync('fuse2fs', ['-V'], { encoding: 'utf8' });
     // No other test needs it, and other versions do other things.
-    if (!stderr?.includes(FUSE2FS)) this.skip();
+    if (!stderr?.includes(FUSE2FS)) skip(this, `fuse2fs ${FUSE2FS} is not installed`);
     return withMountpoint(async (scratch, mountpoint) => {
       const image = join(scratch, 'image');
       makeImageFile(image, 64);

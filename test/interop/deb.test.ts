@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fsckFile, makeImageFile, run, scratchDirectory } from '../support/mke2fs.js';
-import { EXT4D, requireOrSkip, whyNoFuse } from '../support/server.js';
+import { EXT4D, requireOrSkip, skip, whyNoFuse } from '../support/server.js';
 
 const ROOT = dirname(dirname(EXT4D));
 const TOOLS = ['dpkg-deb', 'dpkg-gencontrol', 'dpkg-shlibdeps'];
@@ -18,7 +18,8 @@ describe('the Debian package', function () {
   before(function () {
     const missing = TOOLS.filter((tool) => spawnSync(tool, ['--version']).status !== 0);
     // Who tests elsewhere than on Debian has no use for it.
-    if (missing.length > 0 && !existsSync('/etc/debian_version')) this.skip();
+    if (missing.length > 0 && !existsSync('/etc/debian_version'))
+      skip(this as unknown as Mocha.Context, 'neither Debian nor its packaging tools');
     requireOrSkip(this as unknown as Mocha.Context, missing.length === 0 ? null : `${missing.join(', ')} missing`);
     const { code, output } = run(process.execPath, [join(ROOT, 'scripts', 'build-deb.mjs'), '--into', scratch]);
     assert.equal(code, 0, output);
