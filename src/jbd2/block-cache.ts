@@ -82,7 +82,7 @@ export class BlockCache {
   private readonly clean: LRUCache<number, CachedBlock>;
   private readonly pinned = new Map<number, CachedBlock>();
 
-  constructor(device: BlockDevice, blockSize: number, limitBytes = 48 << 20) {
+  constructor(device: BlockDevice, blockSize: number, limitBytes = 32 << 20) {
     this.device = device;
     this.blockSize = blockSize;
     this.limitBlocks = Math.max(MIN_BLOCKS, Math.floor(limitBytes / blockSize));

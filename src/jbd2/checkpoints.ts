@@ -54,8 +54,16 @@ export class Checkpoints {
 
   /** The log is half full, or too much is in memory. */
   private isDue(): boolean {
-    const { store } = this;
-    return this.pending.size * store.blockSize > this.mostBytes || store.freeBlocks < store.capacity / 2;
+    return this.pendingBytes > this.mostBytes || this.store.freeBlocks < this.store.capacity / 2;
+  }
+
+  /** Commits bring more than the checkpoint under way takes home: whoever can should wait. */
+  get isBehind(): boolean {
+    return this.job !== null && this.pendingBytes > this.mostBytes * 2;
+  }
+
+  private get pendingBytes(): number {
+    return this.pending.size * this.store.blockSize;
   }
 
   request(): void {

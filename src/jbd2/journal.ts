@@ -54,7 +54,9 @@ export interface JournalOptions {
 
 /** jbd2's JBD2_DEFAULT share of the log for one transaction. */
 const TRANSACTION_SHARE = 4;
-const DEFAULT_CHECKPOINT_BYTES = 64 << 20;
+const DEFAULT_CHECKPOINT_BYTES = 16 << 20;
+/** Metadata in a transaction that commits by itself. Sealing copies it: with large logs this is what bounds the memory for that. */
+const COMMIT_BYTES = 8 << 20;
 const DEFAULT_WORTH_CHECKPOINT = 2;
 /** Undo copies kept for the next handle. */
 const SPARE_COPIES = 64;
@@ -65,6 +67,8 @@ export class Journal {
   private readonly hooks: JournalHooks;
   private readonly commitIntervalMs: number;
   readonly maxTransactionBlocks: number;
+  /** A running transaction of so many blocks commits. */
+  private readonly commitAtBlocks: number;
   /** Blocks that every handle may change besides those it asks for. */
   extraCredits = 0;
 
@@ -104,6 +108,7 @@ export class Journal {
       returnCopy: (copy) => this.returnCopy(copy),
     });
     this.maxTransactionBlocks = Math.floor(store.capacity / TRANSACTION_SHARE);
+    this.commitAtBlocks = Math.min(this.maxTransactionBlocks / 2, COMMIT_BYTES / store.blockSize);
     this.nextTid = store.firstTid;
     this.lastCommitted = (this.nextTid - 1) >>> 0;
   }
@@ -150,7 +155,8 @@ export class Journal {
     if (this.sealed === null && this.checkpoints.job === null) return false;
     const running = this.running?.blocks.size ?? 0;
     return (
-      running >= this.maxTransactionBlocks * 0.75 ||
+      running >= this.commitAtBlocks * 1.5 ||
+      this.checkpoints.isBehind ||
       this.store.blocksFor(running + 128, 0) > this.store.freeBlocks * 0.75
     );
   }
@@ -431,7 +437,7 @@ export class Journal {
   private afterStep(): void {
     const { running } = this;
     if (running === null || this.failure !== null) return;
-    if (running.blocks.size >= this.maxTransactionBlocks / 2) this.startCommit();
+    if (running.blocks.size >= this.commitAtBlocks) this.startCommit();
     else if (this.cancelTimer === null && !running.empty) {
       this.cancelTimer = this.hooks.schedule(this.commitIntervalMs, () => {
         this.cancelTimer = null;
