@@ -14,8 +14,9 @@ import { crc32c } from '../codec/crc.js';
 import { ownView } from '../codec/view.js';
 import { CorruptionError } from '../errors.js';
 import { JBD2_MAGIC } from '../jbd2/format.js';
+import { LogBlocks } from '../jbd2/log-blocks.js';
 import type { LogSource } from '../jbd2/log-walker.js';
-import { type RecoveryInfo, replay, revoke, scan } from '../jbd2/recovery.js';
+import { type RecoveryInfo, type ReplayedBlock, replay, revoke, scan } from '../jbd2/recovery.js';
 import { tidNext } from '../jbd2/tid.js';
 import { realEnvironment } from './environment.js';
 import { type FastCommits, scanFastCommits } from './fast-commit-area.js';
@@ -206,25 +207,27 @@ class SuperblockAtHome {
 
 /** Step 1: the newest copy of each block, in order of the blocks, contiguous ones in one write. */
 function writeHome(source: LogSource, info: RecoveryInfo, home: SuperblockAtHome, options: RecoverOptions): void {
-  const { device, superblock, blockMap } = source;
+  const { device, superblock } = source;
   const { blockSize } = superblock;
   const superblockBlock = Math.floor(SUPERBLOCK_OFFSET / blockSize);
-  const copies = [...info.blocks].sort(([a], [b]) => a - b);
-  const buffer = new Uint8Array(Math.max(blockSize, Math.min(MAX_WRITE_BYTES, copies.length * blockSize)));
-  for (let i = 0; i < copies.length; ) {
-    const [start] = copies[i];
+  const homes = Float64Array.from(info.blocks.keys()).sort();
+  const logged = new LogBlocks(source);
+  const buffer = new Uint8Array(Math.max(blockSize, Math.min(MAX_WRITE_BYTES, homes.length * blockSize)));
+  for (let i = 0; i < homes.length; ) {
+    const start = homes[i];
     let run = 0;
     do {
-      const [nr, { logBlock, escaped }] = copies[i + run];
+      const nr = start + run;
+      const { logBlock, escaped } = info.blocks.get(nr) as ReplayedBlock;
       const bytes = buffer.subarray(run * blockSize, (run + 1) * blockSize);
-      device.read(blockMap[logBlock] * blockSize, bytes);
+      bytes.set(logged.read(logBlock));
       if (escaped) ownView(bytes).setUint32(0, JBD2_MAGIC, false);
       if (nr === superblockBlock) home.keepMarks(bytes);
       run++;
-    } while (copies[i + run]?.[0] === start + run && (run + 1) * blockSize <= buffer.length);
+    } while (homes[i + run] === start + run && (run + 1) * blockSize <= buffer.length);
     device.write(start * blockSize, buffer.subarray(0, run * blockSize));
     i += run;
-    options.progress?.('replaying the log', i, copies.length);
+    options.progress?.('replaying the log', i, homes.length);
   }
   device.flush();
 }

@@ -15,6 +15,7 @@ import {
 } from './commit-block.js';
 import { tagChecksumMatches } from './descriptor-block.js';
 import { TagFlag } from './format.js';
+import { LogBlocks } from './log-blocks.js';
 import { type LogRecord, type LogSource, LogWalker } from './log-walker.js';
 import { decodeRevokes } from './revoke-block.js';
 import { RevokeTable } from './revoke-table.js';
@@ -170,7 +171,7 @@ export function replay(source: LogSource, info: RecoveryInfo): void {
   const { superblock, device, blockMap } = source;
   const deviceBlocks = Math.floor(device.sizeBytes / superblock.blockSize);
   const log = new BlockRuns(blockMap);
-  const content = new Uint8Array(superblock.blockSize);
+  const logged = new LogBlocks(source);
   forEachRecord(source, info, (record, walker) => {
     if (record.kind !== 'descriptor') return;
     record.tags.forEach((tag, index) => {
@@ -181,7 +182,7 @@ export function replay(source: LogSource, info: RecoveryInfo): void {
       }
       const bad = (finding: string, code?: 'EBADMSG') =>
         new CorruptionError('logged block', `log block ${logBlock}`, finding, code);
-      if (!tagChecksumMatches(walker.shape, record.tid, tag, walker.read(logBlock, content))) {
+      if (!tagChecksumMatches(walker.shape, record.tid, tag, logged.read(logBlock))) {
         throw bad(`the copy of block ${tag.block} has a wrong checksum`, 'EBADMSG');
       }
       if (tag.block >= deviceBlocks) throw bad(`block ${tag.block} is outside the device`);
