@@ -3,10 +3,9 @@
  * EOPNOTSUPP, so the server has commands of its own.
  */
 import { spawn, spawnSync } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
 import { constants } from 'node:os';
 import { EXT4D_IOC_FREEZE, EXT4D_IOC_THAW } from '../fuse/operations-ioctl.js';
-import { errorOf, requireNative } from '../native.js';
+import { errorOf } from '../native.js';
 import { parseArguments, UsageError } from './args.js';
 import { CommandError } from './command-error.js';
 import { COMMAND_TEXTS, usageOf } from './command-texts.js';
@@ -14,6 +13,7 @@ import { MountExit } from './exit-codes.js';
 import { checkNative } from './mount-checks.js';
 import { mountAt } from './mountinfo.js';
 import { report } from './report.js';
+import { control } from './server-control.js';
 
 /** Exit code: 0 frozen, or what COMMAND ended with; 1 usage or permission, 32 not frozen. */
 export async function runFreeze(args: readonly string[]): Promise<number> {
@@ -81,16 +81,6 @@ export function thawForUnmount(mountpoint: string): void {
     control(mountpoint, EXT4D_IOC_THAW);
   } catch {
     // A server that is gone holds nothing.
-  }
-}
-
-/** 0, or the errno. */
-function control(mountpoint: string, command: number): number {
-  const fd = openSync(mountpoint, 'r');
-  try {
-    return -requireNative().control(fd, command);
-  } finally {
-    closeSync(fd);
   }
 }
 

@@ -7,6 +7,7 @@ import { MountExit } from './exit-codes.js';
 import { mountInBackground } from './mount.js';
 import { checkTargets } from './mount-checks.js';
 import { parseMountOptions, splitWords } from './mount-options.js';
+import { isRemount, remount } from './remount.js';
 import { report } from './report.js';
 import { version } from './version.js';
 
@@ -44,9 +45,11 @@ async function runHelper(args: readonly string[]): Promise<number> {
     if (values.namespace.length > 0)
       throw new UsageError('-N is not supported: enter the namespace first, with nsenter');
     const [image, directory] = positionals;
-    const words = values.options.map(withoutDefault);
+    const remounts = isRemount(values.options);
+    const words = remounts ? [...values.options] : values.options.map(withoutDefault);
     if (flags['read-only']) words.push('ro');
     if (flags['read-write']) words.push('rw');
+    if (remounts) return flags.fake ? MountExit.OK : remount(NAME, directory, words);
     const options = parseMountOptions(words, { sloppy: flags.sloppy });
     if (flags.verbose && options.ignored.length > 0) {
       process.stdout.write(`${NAME}: ignored: ${options.ignored.join(', ')}\n`);

@@ -107,6 +107,8 @@ function vfs(options: MountOptions, word: string): void {
 
 /** Words without a value. */
 const PLAIN: Record<string, Apply> = {
+  // Done by remount.ts, before options are parsed.
+  remount: () => {},
   ro: (options) => Object.assign(options, { readOnly: true, readWrite: false }),
   rw: (options) => Object.assign(options, { readOnly: false, readWrite: true }),
   norecovery: set('noRecovery', true),

@@ -38,7 +38,6 @@ export const IGNORED: ReadonlySet<string> = new Set([
 /** Known, and not done: why. */
 export const REFUSED: Readonly<Record<string, string>> = {
   dax: 'FUSE cannot map the image as memory: leave it out',
-  remount: 'unmount, then mount with the new options',
   inlinecrypt: 'encryption is not supported: leave it out',
   test_dummy_encryption: 'encryption is not supported: leave it out',
   direct_io: 'the image is read and written through the page cache: leave it out',

@@ -12,6 +12,7 @@ import { MountExit } from './exit-codes.js';
 import { stdioWith } from './inherited-fd.js';
 import { checkTargets } from './mount-checks.js';
 import { parseMountOptions } from './mount-options.js';
+import { isRemount, remount } from './remount.js';
 import { report } from './report.js';
 
 const NAME = 'ext4d mount';
@@ -29,6 +30,7 @@ export async function runMount(args: readonly string[]): Promise<number> {
     const words = [...values.options];
     if (flags['read-only']) words.push('ro');
     if (flags['read-write']) words.push('rw');
+    if (isRemount(words)) return remount(NAME, directory, words);
     const options = parseMountOptions(words);
     if (!flags.foreground && !flags.debug) {
       return await mountInBackground(image, directory, { words, verbose: flags.verbose });

@@ -10,6 +10,8 @@ export interface MountEntry {
   readonly type: string;
   readonly source: string;
   readonly readOnly: boolean;
+  /** Options of this mount and of the filesystem: "nosuid", "sync", "user_id=0". */
+  readonly words: readonly string[];
 }
 
 /** Space, tab, newline and backslash are written as three octal digits. */
@@ -24,8 +26,15 @@ export function parseMountinfo(text: string): MountEntry[] {
     if (right === undefined) continue;
     const [, , device, , mountpoint, flags] = left.split(' ');
     const [type, source, superFlags] = right.split(' ');
-    const readOnly = [flags, superFlags].some((list) => list.split(',').includes('ro'));
-    entries.push({ device, mountpoint: unescapeOctal(mountpoint), type, source: unescapeOctal(source), readOnly });
+    const words = `${flags},${superFlags}`.split(',');
+    entries.push({
+      device,
+      mountpoint: unescapeOctal(mountpoint),
+      type,
+      source: unescapeOctal(source),
+      readOnly: words.includes('ro'),
+      words,
+    });
   }
   return entries;
 }

@@ -11,6 +11,10 @@ export const OPTION_TEXTS: readonly MountOptionText[] = [
     words: 'ro, rw',
     text: 'read-only: a dirty log is replayed in memory, the image is not touched. Without rw, what can only be read is mounted read-only, with a warning; with it that is an error',
   },
+  {
+    words: 'remount',
+    text: 'with ro what is mounted becomes read-only and its image clean, with rw writable again; nosuid, nodev, noexec, sync and their opposites change, too. Nothing else does',
+  },
   { words: 'norecovery, noload', text: 'do not replay; a dirty log then needs ro' },
   { words: 'sb=BLOCK', text: 'read by a copy of the superblock, at BLOCK of 1 KiB; nothing is written' },
   { words: 'commit=SECONDS', text: 'most time that a change waits for its commit (5)' },

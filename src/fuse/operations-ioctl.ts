@@ -223,7 +223,7 @@ export function ioctl(context: Context, request: Request): void {
   reply.payload(request, IOCTL_OUT.SIZE + Math.min(outBytes, room));
 }
 
-/** For root, and for whom the server works. Answered when the image is clean; EBUSY, EINVAL: it is frozen, it is not. */
+/** For root, and for whom the server works. Answered when the image is clean; EBUSY, EINVAL: it is frozen, it is not; EROFS: nor could it be. */
 function freezeOrThaw(context: Context, request: Request, freeze: boolean): void {
   const { uid } = request.cred;
   if (uid !== 0 && uid !== process.geteuid?.()) throw new FsError('EPERM');
@@ -234,6 +234,7 @@ function freezeOrThaw(context: Context, request: Request, freeze: boolean): void
   };
   if (freeze) context.freeze(answer);
   else if (context.thaw()) answer(null);
+  else if (context.fs.readOnly) answer(new FsError('EROFS', 'the filesystem is read-only'));
   else answer(new FsError('EINVAL', 'the filesystem is not frozen'));
 }
 

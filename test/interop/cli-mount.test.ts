@@ -266,6 +266,10 @@ describe('mount.fuse.ext4d', function () {
         succeeds('mount', ['-t', 'fuse.ext4d', '-o', 'noatime,nofail', image, mountpoint]);
         assert.equal(readMountinfo().findLast((entry) => entry.mountpoint === mountpoint)?.type, 'fuse.ext4d');
         writeFileSync(join(mountpoint, 'file'), 'content');
+        succeeds('mount', ['-o', 'remount,ro', mountpoint]);
+        clean(image);
+        succeeds('mount', ['-o', 'remount,rw', mountpoint]);
+        writeFileSync(join(mountpoint, 'file'), 'other content');
         const server = serverOf(mountpoint, image);
         succeeds('umount', [mountpoint]);
         for (let i = 0; i < 500 && existsSync(`/proc/${server?.pid}`); i++) await sleep(20);

@@ -48,7 +48,6 @@ describe('mount options', () => {
   for (const [words, message] of [
     ['ro,frobnicate', /unknown mount option: frobnicate/],
     ['frobnicate=3', /unknown mount option: frobnicate=3/],
-    ['remount', /remount is not supported/],
     ['data=sometimes', /data=sometimes/],
     ['dax', /dax is not supported/],
     ['dax=always', /dax=always is not supported/],

@@ -12,10 +12,25 @@ describe('mountinfo', () => {
         '',
       ].join('\n'),
     );
+    const fuse = 'fuse.ext4d';
     assert.deepEqual(entries, [
-      { device: '0:52', mountpoint: '/mnt/a b', type: 'fuse.ext4d', source: '/srv/i\\mg', readOnly: false },
-      { device: '8:1', mountpoint: '/ro', type: 'ext4', source: '/dev/sda1', readOnly: true },
-      { device: '0:53', mountpoint: '/ro2', type: 'fuse.ext4d', source: '/x', readOnly: true },
+      {
+        device: '0:52',
+        mountpoint: '/mnt/a b',
+        type: fuse,
+        source: '/srv/i\\mg',
+        readOnly: false,
+        words: ['rw', 'relatime', 'rw', 'user_id=0'],
+      },
+      { device: '8:1', mountpoint: '/ro', type: 'ext4', source: '/dev/sda1', readOnly: true, words: ['ro', 'rw'] },
+      {
+        device: '0:53',
+        mountpoint: '/ro2',
+        type: fuse,
+        source: '/x',
+        readOnly: true,
+        words: ['rw', 'ro', 'user_id=0'],
+      },
     ]);
   });
 });

@@ -1,0 +1,106 @@
+/**
+ * `mount -o remount`: a mounted filesystem becomes read-only or writable again. The kernel does that for FUSE without a
+ * word to the server, so the server is told here: read-only is frozen for it (log empty, image marked clean).
+ */
+import { constants } from 'node:os';
+import { EXT4D_IOC_FREEZE, EXT4D_IOC_THAW } from '../fuse/operations-ioctl.js';
+import { errorOf, requireNative } from '../native.js';
+import { CommandError } from './command-error.js';
+import { MountExit } from './exit-codes.js';
+import { checkNative } from './mount-checks.js';
+import { splitWords } from './mount-options.js';
+import { IGNORED } from './mount-words.js';
+import { type MountEntry, mountAt } from './mountinfo.js';
+import { control } from './server-control.js';
+
+const { EBUSY, EINVAL, EPERM, EROFS } = constants.errno;
+
+/** mount(2). */
+const MS_RDONLY = 1;
+const MS_REMOUNT = 32;
+const FLAGS: Readonly<Record<string, number>> = {
+  nosuid: 2,
+  nodev: 4,
+  noexec: 8,
+  sync: 16,
+  dirsync: 128,
+  noatime: 1024,
+  nodiratime: 2048,
+  relatime: 1 << 21,
+};
+/** What a remount can change besides ro and rw: the kernel keeps these. */
+const SETS = ['nosuid', 'nodev', 'noexec', 'sync'];
+const CLEARS: Readonly<Record<string, string>> = { suid: 'nosuid', dev: 'nodev', exec: 'noexec', async: 'sync' };
+
+export function isRemount(lists: readonly string[]): boolean {
+  return lists.flatMap(splitWords).includes('remount');
+}
+
+/** Exit code 0, perhaps with a note on stderr. Throws CommandError. */
+export function remount(name: string, directory: string, lists: readonly string[]): number {
+  checkNative();
+  const entry = mountAt(directory);
+  if (entry === null) throw new CommandError(`${directory}: not mounted, so it cannot be remounted`);
+  if (!/^fuse(blk)?\./.test(entry.type)) throw new CommandError(`${directory}: mounted as ${entry.type}, not by ext4d`);
+  const words = lists.flatMap(splitWords);
+  const readOnly = words.findLast((word) => word === 'ro' || word === 'rw') === 'ro';
+  const { flags, kept } = flagsAfter(entry, words);
+  if (kept.length > 0 && readOnly === entry.readOnly && flags === flagsAfter(entry, []).flags) {
+    throw new CommandError(`${kept.join(', ')}: not changed while mounted: unmount, then mount with the new options`);
+  }
+  if (readOnly) becomeReadOnly(directory, entry, flags);
+  else becomeWritable(directory, entry, flags);
+  if (kept.length > 0) process.stderr.write(`${name}: ${kept.join(', ')}: as it was when it was mounted\n`);
+  return MountExit.OK;
+}
+
+/** mount(2)'s flags but for read-only, and the words that ask for something that stays as it is. */
+function flagsAfter(entry: MountEntry, words: readonly string[]): { flags: number; kept: string[] } {
+  let flags = 0;
+  for (const word of entry.words) flags |= FLAGS[word] ?? 0;
+  const kept: string[] = [];
+  for (const word of words) {
+    if (SETS.includes(word)) flags |= FLAGS[word];
+    else if (Object.hasOwn(CLEARS, word)) flags &= ~FLAGS[CLEARS[word]];
+    else if (!['remount', 'ro', 'rw', ...entry.words].includes(word) && !isIgnored(word)) kept.push(word);
+  }
+  return { flags, kept };
+}
+
+const isIgnored = (word: string) => IGNORED.has(word) || IGNORED.has(word.split('=')[0]) || /^x-/i.test(word);
+
+/** First the kernel, which refuses while files are open for writing and writes back what it holds; then the server. */
+function becomeReadOnly(directory: string, entry: MountEntry, flags: number): void {
+  mountAgain(directory, entry, flags | MS_RDONLY);
+  if (entry.readOnly) return;
+  const errno = control(entry.mountpoint, EXT4D_IOC_FREEZE);
+  if (errno === 0 || errno === EBUSY) return;
+  throw new CommandError(
+    `${directory}: read-only, but its log is not empty: ${errorOf(-errno, 'freeze').message}; the system log tells more`,
+  );
+}
+
+function becomeWritable(directory: string, entry: MountEntry, flags: number): void {
+  if (entry.readOnly) {
+    const errno = control(entry.mountpoint, EXT4D_IOC_THAW);
+    if (errno === EROFS) {
+      throw new CommandError(
+        `${directory}: read-only for its server, too (mounted so, write-protected, or after an error): unmount, then mount`,
+      );
+    }
+    // EINVAL: read-only for the kernel alone.
+    if (errno !== 0 && errno !== EINVAL)
+      throw new CommandError(`${directory}: ${errorOf(-errno, 'thaw').message}; the system log tells more`);
+  }
+  mountAgain(directory, entry, flags);
+}
+
+function mountAgain(directory: string, entry: MountEntry, flags: number): void {
+  const errno = -requireNative().mount(entry.source, entry.mountpoint, entry.type, MS_REMOUNT | flags, '');
+  if (errno === 0) return;
+  if (errno === EBUSY)
+    throw new CommandError(`${directory}: files are open for writing: fuser -vm ${directory} shows by whom`);
+  if (errno === EPERM)
+    throw new CommandError(`${directory}: remounting is for root, with CAP_SYS_ADMIN`, MountExit.USAGE);
+  throw new CommandError(`${directory}: remounting failed: ${errorOf(-errno, 'mount(2)').message}`);
+}
