@@ -23,6 +23,11 @@ export function parseDeviceNumber(text: string): DeviceNumber | null {
   return { major: (number >>> 8) & 0xfff, minor: (number & 0xff) | ((number >>> 12) & 0xfff00) };
 }
 
+/** MAJOR:MINOR, as mountinfo has it, of what stat(2) calls st_rdev: 12 bits of the one; 20 of the other, in two parts. */
+export function deviceNumberText(rdev: number): string {
+  return `${(rdev >> 8) & 0xfff}:${(rdev & 0xff) | ((rdev >> 12) & 0xfff00)}`;
+}
+
 /** The node of a block device in /dev. Throws CommandError where there is none. */
 export function blockDevicePath({ major, minor }: DeviceNumber, sys = '/sys/dev/block', dev = '/dev'): string {
   const facts = join(sys, `${major}:${minor}`, 'uevent');

@@ -5,6 +5,7 @@ import { delimiter, join } from 'node:path';
 import { loadNative, nativeFailure, reloadNative } from '../native.js';
 import { addonBuild } from '../native-paths.js';
 import { CommandError } from './command-error.js';
+import { deviceNumberText } from './device-number.js';
 import { MountExit } from './exit-codes.js';
 import { mountAt, readMountinfo } from './mountinfo.js';
 
@@ -30,8 +31,7 @@ function checkImage(image: string): void {
 }
 
 function checkMountedDevice(image: string, rdev: number): void {
-  // makedev(): 12 bits of major; 20 of minor, in two parts.
-  const device = `${(rdev >> 8) & 0xfff}:${(rdev & 0xff) | ((rdev >> 12) & 0xfff00)}`;
+  const device = deviceNumberText(rdev);
   const entry = readMountinfo().find((candidate) => candidate.device === device);
   if (entry !== undefined)
     throw new CommandError(`${image}: already mounted: on ${entry.mountpoint} (${entry.type}): unmount it there first`);
@@ -69,7 +69,7 @@ function list(directory: string): string[] {
   }
 }
 
-function checkMountpoint(directory: string): void {
+export function checkMountpoint(directory: string): void {
   // A launcher may hand over a connection that it has mounted already.
   if (directory.startsWith('/dev/fd/')) return;
   const entry = mountAt(directory);

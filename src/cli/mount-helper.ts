@@ -60,7 +60,7 @@ async function runHelper(args: readonly string[]): Promise<number> {
     }
     // What -s let pass must not meet the server's own, strict parser.
     const known = words.length === 0 ? [] : [withoutIgnored(words, options.ignored)];
-    return await mountInBackground(image, directory, { words: known, verbose: flags.verbose });
+    return await mountInBackground(image, directory, { words: known, options, verbose: flags.verbose });
   } catch (error) {
     const code = report(NAME, error, args[0]);
     if (error instanceof UsageError && !(error instanceof OptionError)) process.stderr.write(`${USAGE}\n`);

@@ -11,9 +11,10 @@ import { COMMAND_TEXTS, usageOf } from './command-texts.js';
 import { MountExit } from './exit-codes.js';
 import { stdioWith } from './inherited-fd.js';
 import { checkTargets } from './mount-checks.js';
-import { parseMountOptions } from './mount-options.js';
+import { type MountOptions, parseMountOptions } from './mount-options.js';
 import { isRemount, remount } from './remount.js';
 import { report } from './report.js';
+import { mountAgainOn, mountedAlready } from './shared-mount.js';
 
 const NAME = 'ext4d mount';
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
@@ -33,7 +34,7 @@ export async function runMount(args: readonly string[]): Promise<number> {
     if (isRemount(words)) return remount(NAME, directory, words);
     const options = parseMountOptions(words);
     if (!flags.foreground && !flags.debug) {
-      return await mountInBackground(image, directory, { words, verbose: flags.verbose });
+      return await mountInBackground(image, directory, { words, options, verbose: flags.verbose });
     }
     const { serve } = await import('./serve.js');
     const readyFd = values['ready-fd'].at(-1);
@@ -52,15 +53,22 @@ export async function runMount(args: readonly string[]): Promise<number> {
 export interface BackgroundOptions {
   /** Lists of mount options, as after -o, already found valid. */
   readonly words: readonly string[];
+  /** What they say. */
+  readonly options: MountOptions;
   readonly verbose: boolean;
 }
 
-/** Starts the server as a daemon; returns its exit code, or 0 once it is mounted. */
+/** Starts the server as a daemon, unless there is one already; returns its exit code, or 0 once it is mounted. */
 export async function mountInBackground(
   image: string,
   directory: string,
-  { words, verbose }: BackgroundOptions,
+  { words, options, verbose }: BackgroundOptions,
 ): Promise<number> {
+  const already = mountedAlready(image, words);
+  if (already !== null) {
+    mountAgainOn(already, image, directory, options);
+    return MountExit.OK;
+  }
   checkTargets(image, directory);
   const { stdio, pipeAt } = stdioWith([image, directory]);
   const args = ['mount', '-f', `--ready-fd=${pipeAt}`];

@@ -5,6 +5,8 @@ import { basename, dirname, join, resolve } from 'node:path';
 export interface MountEntry {
   /** "major:minor" of the mounted filesystem. */
   readonly device: string;
+  /** What of the filesystem shows there: "/" is all of it. */
+  readonly root: string;
   readonly mountpoint: string;
   /** "fuse.ext4d", "fuseblk.ext4d", "ext4". */
   readonly type: string;
@@ -24,11 +26,12 @@ export function parseMountinfo(text: string): MountEntry[] {
   for (const line of text.split('\n')) {
     const [left, right] = line.split(' - ');
     if (right === undefined) continue;
-    const [, , device, , mountpoint, flags] = left.split(' ');
+    const [, , device, root, mountpoint, flags] = left.split(' ');
     const [type, source, superFlags] = right.split(' ');
     const words = `${flags},${superFlags}`.split(',');
     entries.push({
       device,
+      root: unescapeOctal(root),
       mountpoint: unescapeOctal(mountpoint),
       type,
       source: unescapeOctal(source),

@@ -8,6 +8,7 @@ import { errorOf, requireNative } from '../native.js';
 import { CommandError } from './command-error.js';
 import { MountExit } from './exit-codes.js';
 import { checkNative } from './mount-checks.js';
+import { FLAGS, MS_RDONLY, MS_REMOUNT } from './mount-flags.js';
 import { splitWords } from './mount-options.js';
 import { IGNORED } from './mount-words.js';
 import { type MountEntry, mountAt } from './mountinfo.js';
@@ -15,19 +16,6 @@ import { control } from './server-control.js';
 
 const { EBUSY, EINVAL, EPERM, EROFS } = constants.errno;
 
-/** mount(2). */
-const MS_RDONLY = 1;
-const MS_REMOUNT = 32;
-const FLAGS: Readonly<Record<string, number>> = {
-  nosuid: 2,
-  nodev: 4,
-  noexec: 8,
-  sync: 16,
-  dirsync: 128,
-  noatime: 1024,
-  nodiratime: 2048,
-  relatime: 1 << 21,
-};
 /** What a remount can change besides ro and rw: the kernel keeps these. */
 const SETS = ['nosuid', 'nodev', 'noexec', 'sync'];
 const CLEARS: Readonly<Record<string, string>> = { suid: 'nosuid', dev: 'nodev', exec: 'noexec', async: 'sync' };

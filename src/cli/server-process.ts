@@ -38,7 +38,7 @@ export function commandName(pid: number): string {
   }
 }
 
-function commandLine(pid: number): string[] {
+export function commandLine(pid: number): string[] {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
   } catch {
@@ -77,15 +77,17 @@ function hasOpen(pid: number, dev: bigint, ino: bigint): boolean {
   }
 }
 
-/** True if the process is an `ext4d mount` of this mountpoint. */
-function servesMountpoint(pid: number, mountpoint: string): boolean {
+/** Image and mountpoint of an `ext4d mount`, absolute; null for any other process. */
+function served(pid: number): readonly [string, string] | null {
   const args = commandLine(pid);
-  if (args.length < 3 || !args.slice(1, -2).some((word) => word === 'mount')) return false;
+  if (args.length < 3 || !args.slice(1, -2).some((word) => word === 'mount')) return null;
+  let cwd = '/';
   try {
-    return resolve(readlinkSync(`/proc/${pid}/cwd`), args[args.length - 1]) === mountpoint;
+    cwd = readlinkSync(`/proc/${pid}/cwd`);
   } catch {
-    return args[args.length - 1] === mountpoint;
+    // Another user's: they are absolute, or we cannot tell.
   }
+  return [resolve(cwd, args[args.length - 2]), resolve(cwd, args[args.length - 1])];
 }
 
 /**
@@ -99,13 +101,17 @@ export function serverOf(mountpoint: string, source: string): Process | null {
   } catch {
     // The source is not a path (fsname=), or is out of sight.
   }
-  let candidates = holders.filter((pid) => servesMountpoint(pid, mountpoint));
+  let candidates = holders.filter((pid) => served(pid)?.[1] === mountpoint);
   if (candidates.length === 0 && holders.length === 1) candidates = holders;
   if (candidates.length === 0) {
-    candidates = readdirSync('/proc')
-      .filter((name) => /^\d+$/.test(name))
-      .map(Number)
-      .filter((pid) => pid !== process.pid && servesMountpoint(pid, mountpoint));
+    const servers = readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+      .map((name) => ({ pid: Number(name), of: served(Number(name)) }));
+    const those = (matching: (of: readonly [string, string]) => boolean) =>
+      servers.filter(({ of }) => of !== null && matching(of)).map(({ pid }) => pid);
+    candidates = those(([, where]) => where === mountpoint);
+    // Shown in several places (bind mounts), and the first of them is gone.
+    if (candidates.length === 0) candidates = those(([image]) => image === source);
   }
   // A daemon's parent waits with the same arguments until the mount is up: the server is the younger one.
   return candidates.length === 0 ? null : processOf(Math.max(...candidates));

@@ -267,7 +267,7 @@ describe('mount.fuse.ext4d', function () {
         assert.equal(readMountinfo().findLast((entry) => entry.mountpoint === mountpoint)?.type, 'fuse.ext4d');
         writeFileSync(join(mountpoint, 'file'), 'content');
         succeeds('mount', ['-o', 'remount,ro', mountpoint]);
-        clean(image);
+        assert.match(run(EXT4D, ['info', image]).output, /^state: +clean/m);
         succeeds('mount', ['-o', 'remount,rw', mountpoint]);
         writeFileSync(join(mountpoint, 'file'), 'other content');
         const server = serverOf(mountpoint, image);
@@ -301,9 +301,11 @@ describe('a block device', function () {
         assert.equal(readMountinfo().findLast((entry) => entry.mountpoint === mountpoint)?.type, 'fuseblk.ext4d');
         const second = join(scratch, 'second');
         mkdirSync(second);
-        const again = run(EXT4D, ['mount', device, second]);
-        assert.equal(again.code, 32);
-        assert.match(again.output, /already mounted/);
+        for (const words of ['offset=1024', 'part=1']) {
+          const other = run(EXT4D, ['mount', '-o', words, device, second]);
+          assert.equal(other.code, 32);
+          assert.match(other.output, /already mounted/);
+        }
         writeFileSync(join(mountpoint, 'file'), 'content');
         succeeds('umount', [mountpoint]);
         const { code, output: said } = fsckFile(device);
@@ -314,6 +316,42 @@ describe('a block device', function () {
       } finally {
         killServer(mountpoint, device);
         if (isMounted(mountpoint)) run('umount', ['-l', mountpoint]);
+        run('losetup', ['-d', device]);
+      }
+    }));
+
+  it('is shown in a second place by a second mount, until both are gone', () =>
+    withImage(async (image, mountpoint, scratch) => {
+      const device = run('losetup', ['-f', '--show', image]).output.trim();
+      const second = join(scratch, 'second');
+      mkdirSync(second);
+      try {
+        succeeds(EXT4D, ['mount', device, mountpoint]);
+        const server = serverOf(mountpoint, device);
+        succeeds(HELPER, [device, second, '-o', 'rw,noexec,nosuid']);
+        writeFileSync(join(second, 'file'), 'content');
+        assert.equal(readFileSync(join(mountpoint, 'file'), 'utf8'), 'content');
+        const { words = [] } = readMountinfo().findLast((entry) => entry.mountpoint === second) ?? {};
+        assert.ok(words.includes('noexec') && words.includes('nosuid'));
+        assert.ok(
+          !readMountinfo()
+            .find((entry) => entry.mountpoint === mountpoint)
+            ?.words.includes('noexec'),
+        );
+        succeeds('umount', [mountpoint]);
+        assert.ok(server !== null && isAlive(server));
+        writeFileSync(join(second, 'file'), 'more content');
+        const differs = run(EXT4D, ['mount', '-o', 'ro', device, mountpoint]);
+        assert.equal(differs.code, 32);
+        assert.match(differs.output, /already mounted read-write on .*: mount -o remount,ro /);
+        succeeds(EXT4D, ['umount', second]);
+        assert.ok(!isAlive(server));
+        clean(image);
+      } finally {
+        for (const at of [second, mountpoint]) {
+          killServer(at, device);
+          if (isMounted(at)) run('umount', ['-l', at]);
+        }
         run('losetup', ['-d', device]);
       }
     }));

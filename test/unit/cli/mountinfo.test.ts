@@ -7,7 +7,7 @@ describe('mountinfo', () => {
       [
         '36 35 0:52 / /mnt/a\\040b rw,relatime shared:1 master:2 - fuse.ext4d /srv/i\\134mg rw,user_id=0',
         '37 35 8:1 / /ro ro - ext4 /dev/sda1 rw',
-        '38 35 0:53 / /ro2 rw - fuse.ext4d /x ro,user_id=0',
+        '38 35 0:53 /sub /ro2 rw - fuse.ext4d /x ro,user_id=0',
         'nonsense',
         '',
       ].join('\n'),
@@ -16,15 +16,25 @@ describe('mountinfo', () => {
     assert.deepEqual(entries, [
       {
         device: '0:52',
+        root: '/',
         mountpoint: '/mnt/a b',
         type: fuse,
         source: '/srv/i\\mg',
         readOnly: false,
         words: ['rw', 'relatime', 'rw', 'user_id=0'],
       },
-      { device: '8:1', mountpoint: '/ro', type: 'ext4', source: '/dev/sda1', readOnly: true, words: ['ro', 'rw'] },
+      {
+        device: '8:1',
+        root: '/',
+        mountpoint: '/ro',
+        type: 'ext4',
+        source: '/dev/sda1',
+        readOnly: true,
+        words: ['ro', 'rw'],
+      },
       {
         device: '0:53',
+        root: '/sub',
         mountpoint: '/ro2',
         type: fuse,
         source: '/x',

@@ -1,0 +1,16 @@
+/** Flags of mount(2). */
+export const MS_RDONLY = 1;
+export const MS_REMOUNT = 32;
+export const MS_BIND = 4096;
+
+/** Words of the mount table that are flags, but for ro. */
+export const FLAGS: Readonly<Record<string, number>> = {
+  nosuid: 2,
+  nodev: 4,
+  noexec: 8,
+  sync: 16,
+  dirsync: 128,
+  noatime: 1024,
+  nodiratime: 2048,
+  relatime: 1 << 21,
+};
