@@ -104,6 +104,8 @@ export interface Native {
   notify(fuseFd: number, message: Uint8Array, offset: number, length: number): JobId;
 
   mount(source: string, target: string, type: string, flags: number, data: string): number;
+  /** As a bind mount that is no peer of its source; `attributes`: MOUNT_ATTR_*. -ENOSYS before Linux 5.12. */
+  cloneMount(source: string, target: string, attributes: number): number;
   unmount(target: string, flags: number): JobId;
   /** Runs fusermount3 and receives the connection from it: [descriptor or -errno, what it said]. */
   mountWithHelper(helper: string, options: string, target: string): [number, string];

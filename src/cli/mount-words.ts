@@ -45,3 +45,9 @@ export const REFUSED: Readonly<Record<string, string>> = {
   fmask: 'modes are shown as they are stored: leave it out',
   dmask: 'modes are shown as they are stored: leave it out',
 };
+
+/** Those of the words that ask for something other than what is so anyway, but for ro, rw and remount. */
+export function changes(words: readonly string[]): string[] {
+  const isIgnored = (word: string) => IGNORED.has(word) || IGNORED.has(word.split('=')[0]) || /^x-/i.test(word);
+  return words.filter((word) => !['remount', 'ro', 'rw'].includes(word) && !isIgnored(word));
+}

@@ -66,7 +66,7 @@ export async function mountInBackground(
 ): Promise<number> {
   const already = mountedAlready(image, words);
   if (already !== null) {
-    mountAgainOn(already, image, directory, options);
+    mountAgainOn(already, image, directory, { options, words });
     return MountExit.OK;
   }
   checkTargets(image, directory);

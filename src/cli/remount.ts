@@ -8,14 +8,27 @@ import { errorOf, requireNative } from '../native.js';
 import { CommandError } from './command-error.js';
 import { MountExit } from './exit-codes.js';
 import { checkNative } from './mount-checks.js';
-import { FLAGS, MS_RDONLY, MS_REMOUNT } from './mount-flags.js';
 import { splitWords } from './mount-options.js';
-import { IGNORED } from './mount-words.js';
+import { changes } from './mount-words.js';
 import { type MountEntry, mountAt } from './mountinfo.js';
 import { control } from './server-control.js';
+import { wordsOfServer } from './server-process.js';
 
 const { EBUSY, EINVAL, EPERM, EROFS } = constants.errno;
 
+/** mount(2). */
+const MS_RDONLY = 1;
+const MS_REMOUNT = 32;
+const FLAGS: Readonly<Record<string, number>> = {
+  nosuid: 2,
+  nodev: 4,
+  noexec: 8,
+  sync: 16,
+  dirsync: 128,
+  noatime: 1024,
+  nodiratime: 2048,
+  relatime: 1 << 21,
+};
 /** What a remount can change besides ro and rw: the kernel keeps these. */
 const SETS = ['nosuid', 'nodev', 'noexec', 'sync'];
 const CLEARS: Readonly<Record<string, string>> = { suid: 'nosuid', dev: 'nodev', exec: 'noexec', async: 'sync' };
@@ -42,20 +55,19 @@ export function remount(name: string, directory: string, lists: readonly string[
   return MountExit.OK;
 }
 
-/** mount(2)'s flags but for read-only, and the words that ask for something that stays as it is. */
+/** mount(2)'s flags but for read-only, and the words that ask for something that stays as it is, and was not asked for before. */
 function flagsAfter(entry: MountEntry, words: readonly string[]): { flags: number; kept: string[] } {
   let flags = 0;
+  const asBefore = [...entry.words, ...wordsOfServer(entry)];
   for (const word of entry.words) flags |= FLAGS[word] ?? 0;
   const kept: string[] = [];
-  for (const word of words) {
+  for (const word of changes(words)) {
     if (SETS.includes(word)) flags |= FLAGS[word];
     else if (Object.hasOwn(CLEARS, word)) flags &= ~FLAGS[CLEARS[word]];
-    else if (!['remount', 'ro', 'rw', ...entry.words].includes(word) && !isIgnored(word)) kept.push(word);
+    else if (!asBefore.includes(word)) kept.push(word);
   }
   return { flags, kept };
 }
-
-const isIgnored = (word: string) => IGNORED.has(word) || IGNORED.has(word.split('=')[0]) || /^x-/i.test(word);
 
 /** First the kernel, which refuses while files are open for writing and writes back what it holds; then the server. */
 function becomeReadOnly(directory: string, entry: MountEntry, flags: number): void {

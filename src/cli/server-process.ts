@@ -1,6 +1,8 @@
 /** Finding the process that serves a mount, or holds an image, through /proc. */
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { splitWords } from './mount-options.js';
+import type { MountEntry } from './mountinfo.js';
 
 /** A process that cannot be confused with a later one of the same number. */
 export interface Process {
@@ -115,6 +117,13 @@ export function serverOf(mountpoint: string, source: string): Process | null {
   }
   // A daemon's parent waits with the same arguments until the mount is up: the server is the younger one.
   return candidates.length === 0 ? null : processOf(Math.max(...candidates));
+}
+
+/** The mount options that the server of a mount was given, as far as its command line says. */
+export function wordsOfServer({ mountpoint, source }: MountEntry): readonly string[] {
+  const server = serverOf(mountpoint, source);
+  const args = server === null ? [] : commandLine(server.pid);
+  return splitWords(args[args.indexOf('-o') + 1] ?? '');
 }
 
 /** Up to `limit` users of the files below `mountpoint`, as "name (pid N)". Sees only what the caller may see. */

@@ -1,19 +1,22 @@
 /**
  * A device that ext4d has mounted is mounted once more: as with the kernel's own filesystems both places show the same
- * one, with the options of the first. FUSE takes a device once, so the second place is a bind mount.
+ * one, with the options of the first. FUSE takes a device once, so the second place is a clone of the first mount.
  */
 import { statSync } from 'node:fs';
 import { errorOf, requireNative } from '../native.js';
 import { CommandError } from './command-error.js';
 import { deviceNumberText } from './device-number.js';
 import { checkMountpoint, checkNative } from './mount-checks.js';
-import { FLAGS, MS_BIND, MS_RDONLY, MS_REMOUNT } from './mount-flags.js';
-import type { MountOptions } from './mount-options.js';
+import { type MountOptions, splitWords } from './mount-options.js';
+import { changes } from './mount-words.js';
 import { type MountEntry, mountAt, readMountinfo } from './mountinfo.js';
-import { commandLine, serverOf } from './server-process.js';
+import { commandLine, serverOf, wordsOfServer } from './server-process.js';
 
 /** What makes another filesystem, or another state of it, of the same device. */
 const OTHER_FILESYSTEM = /(^|,)(part|offset|sizelimit|image_offset|image_sizelimit|sb|overlay)=/;
+
+/** MOUNT_ATTR_* of mount_setattr(2). */
+const ATTRIBUTES: Readonly<Record<string, number>> = { nosuid: 2, nodev: 4, noexec: 8 };
 
 /** Where ext4d shows the filesystem of a device already, if a mount with these options would be of the same. */
 export function mountedAlready(image: string, words: readonly string[]): MountEntry | null {
@@ -28,8 +31,13 @@ export function mountedAlready(image: string, words: readonly string[]): MountEn
   return commandLine(server.pid).some((word) => OTHER_FILESYSTEM.test(word)) ? null : entry;
 }
 
-/** Shows it on `directory` as well. Throws CommandError. */
-export function mountAgainOn(entry: MountEntry, image: string, directory: string, options: MountOptions): void {
+/** Shows it on `directory` as well, and says on stderr which options are not those of this mount. Throws CommandError. */
+export function mountAgainOn(
+  entry: MountEntry,
+  image: string,
+  directory: string,
+  { options, words }: { readonly options: MountOptions; readonly words: readonly string[] },
+): void {
   checkMountpoint(directory);
   if ((options.readOnly || options.readWrite) && options.readOnly !== entry.readOnly) {
     const [is, asked] = entry.readOnly ? ['read-only', 'rw'] : ['read-write', 'ro'];
@@ -38,12 +46,16 @@ export function mountAgainOn(entry: MountEntry, image: string, directory: string
     );
   }
   checkNative();
-  const native = requireNative();
-  let flags = entry.readOnly ? MS_RDONLY : 0;
-  for (const word of options.vfs) flags |= FLAGS[word] ?? 0;
-  const errno =
-    native.mount(entry.mountpoint, directory, '', MS_BIND, '') ||
-    native.mount('', directory, '', MS_BIND | MS_REMOUNT | flags, '');
+  let attributes = 0;
+  for (const word of options.vfs) attributes |= ATTRIBUTES[word] ?? 0;
+  const errno = requireNative().cloneMount(entry.mountpoint, directory, attributes);
   if (errno !== 0)
-    throw new CommandError(`${directory}: mounting ${image} once more failed: ${errorOf(errno, 'mount(2)').message}`);
+    throw new CommandError(
+      `${directory}: mounting ${image} once more failed: ${errorOf(errno, 'open_tree(2)').message}: try mount --bind`,
+    );
+  const before = [...entry.words, ...wordsOfServer(entry)];
+  const other = changes(words.flatMap(splitWords)).filter(
+    (word) => !before.includes(word) && !Object.hasOwn(ATTRIBUTES, word),
+  );
+  if (other.length > 0) process.stderr.write(`${image}: ${other.join(', ')}: as on ${entry.mountpoint}\n`);
 }

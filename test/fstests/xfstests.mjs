@@ -205,5 +205,7 @@ function install(helper, scratch) {
   mkdirSync(upper);
   mkdirSync(work);
   symlinkSync(helper, join(upper, basename(helper)));
+  // What mount(8) looks for to remount.
+  symlinkSync(helper, join(upper, 'mount.fuseblk.ext4d'));
   tool('mount', '-t', 'overlay', 'overlay', '-o', `lowerdir=${SBIN},upperdir=${upper},workdir=${work}`, SBIN);
 }

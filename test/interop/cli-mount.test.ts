@@ -327,8 +327,12 @@ describe('a block device', function () {
       mkdirSync(second);
       try {
         succeeds(EXT4D, ['mount', device, mountpoint]);
+        // As everything below / is where systemd runs.
+        succeeds('mount', ['--make-shared', mountpoint]);
         const server = serverOf(mountpoint, device);
-        succeeds(HELPER, [device, second, '-o', 'rw,noexec,nosuid']);
+        const { code, output } = run(HELPER, [device, second, '-o', 'rw,noexec,nosuid,nofail,commit=30']);
+        assert.equal(code, 0);
+        assert.equal(output, `${device}: commit=30: as on ${mountpoint}\n`);
         writeFileSync(join(second, 'file'), 'content');
         assert.equal(readFileSync(join(mountpoint, 'file'), 'utf8'), 'content');
         const { words = [] } = readMountinfo().findLast((entry) => entry.mountpoint === second) ?? {};
