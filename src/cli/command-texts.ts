@@ -20,7 +20,11 @@ interface CommandText {
   readonly examples: readonly string[];
 }
 
-const PART_OPTION = { type: 'string', value: 'N|LABEL|UUID', text: 'the filesystem in that partition' } as const;
+/** Where in an image: see `ImageSource`. */
+const PLACE_OPTIONS = {
+  part: { type: 'string', value: 'N|LABEL|UUID', text: 'the filesystem in that partition' },
+  offset: { type: 'string', value: 'BYTES', text: 'the filesystem that begins there' },
+} as const;
 const JSON_OPTION = { type: 'boolean', text: 'one line of JSON for programs' } as const;
 const JOURNAL_OPTION = {
   type: 'string',
@@ -80,7 +84,7 @@ export const COMMAND_TEXTS = {
     options: {
       'dry-run': { type: 'boolean', short: 'n', text: 'only tell what would be done' },
       'log-only': { type: 'boolean', text: 'leave orphans for the next mount' },
-      part: PART_OPTION,
+      ...PLACE_OPTIONS,
       json: JSON_OPTION,
       journal: JOURNAL_OPTION,
     },
@@ -90,7 +94,7 @@ export const COMMAND_TEXTS = {
     operands: 'IMAGE',
     summary: 'show the log, transaction by transaction',
     details: 'For each logged block what it belongs to, and where and why a replay would stop. Nothing is written.',
-    options: { part: PART_OPTION, json: JSON_OPTION, journal: JOURNAL_OPTION },
+    options: { ...PLACE_OPTIONS, json: JSON_OPTION, journal: JOURNAL_OPTION },
     examples: ['ext4d journal disk.img | less'],
   },
   info: {
@@ -100,7 +104,7 @@ export const COMMAND_TEXTS = {
       'Also of an image that is mounted, as it is at the moment. Of a whole disk the partitions are listed; a ' +
       'filesystem in one of them is shown with --part.',
     options: {
-      part: PART_OPTION,
+      ...PLACE_OPTIONS,
       json: JSON_OPTION,
       journal: JOURNAL_OPTION,
     },
@@ -110,7 +114,7 @@ export const COMMAND_TEXTS = {
     operands: 'IMAGE',
     summary: 'look for contradictions; nothing is written',
     details: 'A dirty log is replayed in memory first. To repair what is found, use e2fsck.',
-    options: { part: PART_OPTION, json: JSON_OPTION, journal: JOURNAL_OPTION },
+    options: { ...PLACE_OPTIONS, json: JSON_OPTION, journal: JOURNAL_OPTION },
     examples: ['ext4d check disk.img'],
   },
   quota: {
@@ -128,7 +132,7 @@ export const COMMAND_TEXTS = {
         value: 'TYPE:SPACE:INODES',
         text: 'seconds for which a soft limit may be passed, of all users, groups or projects',
       },
-      part: PART_OPTION,
+      ...PLACE_OPTIONS,
       json: JSON_OPTION,
       journal: JOURNAL_OPTION,
     },
@@ -184,7 +188,7 @@ export function usageOf(name: CommandName): string {
   const { options, operands } = text(name);
   const visible = Object.entries(options).filter(([, option]) => option.text !== null);
   const words =
-    visible.length > 6
+    visible.length > 5
       ? ['[OPTIONS]']
       : visible.map(([long, { short, value }]) => {
           const flag = short === undefined ? `--${long}` : `-${short}`;

@@ -1,4 +1,5 @@
 /** What the commands that look into an image share: arguments, opening it, and which exit code an error means. */
+import { existsSync } from 'node:fs';
 import type { BlockDevice } from '../block/device.js';
 import { FileDevice } from '../block/file-device.js';
 import type { Partition } from '../block/partition-table.js';
@@ -8,14 +9,14 @@ import { attachJournal } from './attach-journal.js';
 import { CommandError } from './command-error.js';
 import { COMMAND_TEXTS, usageOf } from './command-texts.js';
 import { ImageExit } from './exit-codes.js';
-import { checkNative } from './mount-checks.js';
-import { findPartition, type Part, partitionsOf } from './partitions.js';
+import { checkIsImage, checkNative } from './mount-checks.js';
+import { type Part, type Place, partAt, partitionsOf } from './partitions.js';
 import { explain } from './report.js';
 
 /** What every image command takes: the image, where in it, and where its journal is if that is on another device. */
 export interface ImageSource {
   readonly image: string;
-  readonly part?: string;
+  readonly place?: Place;
   readonly journals: readonly string[];
 }
 
@@ -26,6 +27,22 @@ export interface ImageArguments<Name extends string> extends ImageSource {
   readonly flags: Readonly<Record<Name, boolean>>;
 }
 
+interface PlaceValues {
+  readonly part: readonly string[];
+  readonly offset: readonly string[];
+}
+
+/** What --part and --offset say. Throws UsageError. */
+export function placeIn({ part, offset }: PlaceValues): Place | undefined {
+  if (part.length > 0 && offset.length > 0) throw new UsageError('--part or --offset, not both');
+  const [name, bytes] = [part.at(-1), offset.at(-1)];
+  if (name !== undefined) return { part: name };
+  if (bytes === undefined) return undefined;
+  const offsetBytes = /^\d+$/.test(bytes) ? Number(bytes) : Number.NaN;
+  if (!Number.isSafeInteger(offsetBytes)) throw new UsageError(`--offset ${bytes}: a number of bytes is expected`);
+  return { offsetBytes };
+}
+
 /** Null means that what is wrong, and the usage, was printed. */
 export function parseImageArguments<Command extends ImageCommand>(
   command: Command,
@@ -34,8 +51,8 @@ export function parseImageArguments<Command extends ImageCommand>(
   const options = COMMAND_TEXTS[command].options as unknown as Record<OptionName<Command>, OptionSpec>;
   try {
     const { flags, values, positionals } = parseArguments(args, options, ['IMAGE']);
-    const given = values as Readonly<Record<'journal' | 'part', readonly string[]>>;
-    return { image: positionals[0], part: given.part.at(-1), journals: given.journal, flags };
+    const given = values as Readonly<Record<'journal' | keyof PlaceValues, readonly string[]>>;
+    return { image: positionals[0], place: placeIn(given), journals: given.journal, flags };
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     process.stderr.write(
@@ -61,16 +78,18 @@ interface ImageUse {
 
 /** Opens the image, runs `use`, and turns the errors of an image into a line on stderr and an exit code. */
 export function withImage(
-  { image, part, journals }: ImageSource,
+  { image, place, journals }: ImageSource,
   options: ImageUse,
   use: (device: BlockDevice) => number,
 ): number {
   let device: BlockDevice | null = null;
   try {
     checkNative();
-    const partitions = options.disk === undefined || part !== undefined ? [] : partitionsOf(image);
+    // What is not there opening it tells.
+    if (existsSync(image)) checkIsImage(image);
+    const partitions = options.disk === undefined || place !== undefined ? [] : partitionsOf(image);
     if (options.disk !== undefined && partitions.length > 0) return options.disk(partitions);
-    device = openImage(image, options.access, part === undefined ? undefined : findPartition(image, part));
+    device = openImage(image, options.access, place === undefined ? undefined : partAt(image, place));
     device = attachJournal(device, journals, options.access !== 'write');
     return use(device);
   } catch (error) {

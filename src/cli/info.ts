@@ -6,18 +6,18 @@ import { looksLikeExt4 } from '../ext4/open.js';
 import { ImageExit } from './exit-codes.js';
 import { count, parseImageArguments, print, withImage } from './image-command.js';
 import { type ImageFacts, imageFacts, SUPPORT_TEXT } from './image-facts.js';
-import { findPartition, partitionName } from './partitions.js';
+import { type Part, type Place, partAt, partitionName } from './partitions.js';
 
 /** Exit code: 0, 4 not a readable ext4 superblock, 8 operational error, 16 usage. */
 export function runInfo(args: readonly string[]): number {
   const parsed = parseImageArguments('info', args);
   if (parsed === null) return ImageExit.USAGE;
-  const { image, part, flags } = parsed;
+  const { image, place, flags } = parsed;
   const disk = (partitions: readonly Partition[]) => tellPartitions(image, partitions, flags.json);
   return withImage(parsed, { access: 'look', json: flags.json, disk }, (device) => {
     const facts = imageFacts(image, device);
     if (flags.json) print(JSON.stringify(facts));
-    else printFacts(facts, part === undefined ? null : { part, ...findPartition(image, part) });
+    else printFacts(facts, place === undefined ? null : { ...place, ...partAt(image, place) });
     return ImageExit.OK;
   });
 }
@@ -89,7 +89,7 @@ function line(name: string, value: string): void {
 const percent = (part: number, whole: number) => `${whole === 0 ? 0 : Math.round((100 * part) / whole)} %`;
 const moment = (iso: string | null) => (iso === null ? 'never' : iso.replace('T', ' ').replace('.000Z', ' UTC'));
 
-function printFacts(facts: ImageFacts, place: Place | null): void {
+function printFacts(facts: ImageFacts, place: (Place & Part) | null): void {
   const { superblock: sb, mount, type } = facts;
   const why = mount.reasons.length === 0 ? '' : `: ${mount.reasons.join('; ')}`;
   line('image', facts.image);
@@ -167,13 +167,10 @@ function errorText(error: NonNullable<ImageFacts['superblock']['firstError']>): 
   return `${moment(error.time)} in ${error.where || '?'}${error.line === 0 ? '' : `:${error.line}`}${inode}${block}`;
 }
 
-/** Where in a disk image the filesystem is. */
-type Place = { readonly part: string; readonly offsetBytes: number };
-
-function nextSteps({ image, superblock: sb, journal, mount }: ImageFacts, place: Place | null): string[] {
+function nextSteps({ image, superblock: sb, journal, mount }: ImageFacts, place: (Place & Part) | null): string[] {
   const steps: string[] = [];
   const check = `e2fsck -f ${place === null ? image : `'${image}?offset=${place.offsetBytes}'`}`;
-  const option = place === null ? '' : `--part ${place.part} `;
+  const option = place === null ? '' : 'part' in place ? `--part ${place.part} ` : `--offset ${place.offsetBytes} `;
   if (mount.as === 'refused')
     steps.push("the kernel's ext4 may mount it: mount -o loop; or take the feature off with tune2fs -O");
   if (journal.state === 'needs recovery') steps.push(`mount it, or: ext4d replay ${option}${image}`);

@@ -1,12 +1,22 @@
 /** What can be told to be wrong before anything is opened. The mount itself checks again what may change meanwhile. */
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, readdirSync, readFileSync, realpathSync, type Stats, statSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  type Stats,
+  statSync,
+} from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { loadNative, nativeFailure, reloadNative } from '../native.js';
 import { addonBuild } from '../native-paths.js';
 import { CommandError } from './command-error.js';
 import { deviceNumberText } from './device-number.js';
 import { MountExit } from './exit-codes.js';
+import { inheritedFd } from './inherited-fd.js';
 import { mountAt, readMountinfo } from './mountinfo.js';
 
 function errnoOf(error: unknown): string {
@@ -20,12 +30,18 @@ export function checkTargets(image: string, directory: string): void {
   checkFuse();
 }
 
-function checkImage(image: string): void {
+/** Throws if it cannot hold a filesystem; the system's own error if it is not there. */
+export function checkIsImage(image: string): Stats {
   const stat = statSync(image);
   if (stat.isDirectory())
     throw new CommandError(`${image}: is a directory, not an image: name a file or a block device`);
   if (!stat.isFile() && !stat.isBlockDevice())
     throw new CommandError(`${image}: not an image file or block device: name one of them`);
+  return stat;
+}
+
+function checkImage(image: string): void {
+  const stat = checkIsImage(image);
   if (stat.isFile()) checkLoopDevices(image);
   else checkMountedDevice(image, stat.rdev);
 }
@@ -70,8 +86,11 @@ function list(directory: string): string[] {
 }
 
 export function checkMountpoint(directory: string): void {
-  // A launcher may hand over a connection that it has mounted already.
-  if (directory.startsWith('/dev/fd/')) return;
+  const fd = inheritedFd(directory);
+  if (fd !== null) {
+    checkConnection(directory, fd);
+    return;
+  }
   const entry = mountAt(directory);
   let stat: Stats;
   try {
@@ -97,6 +116,20 @@ export function checkMountpoint(directory: string): void {
       `${directory}: busy: ${entry.source} (${entry.type}) is mounted there already: unmount that first, or take another directory`,
     );
   }
+}
+
+/** A launcher may hand over a connection that it has mounted already. Other numbers may be descriptors of this program's own. */
+function checkConnection(directory: string, fd: number): void {
+  let target = 'closed';
+  try {
+    target = readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    // It is.
+  }
+  if (target !== '/dev/fuse')
+    throw new CommandError(
+      `${directory}: not a connection to /dev/fuse (${target}): pass one that is open, and mounted`,
+    );
 }
 
 /** Throws if this machine or this user cannot mount FUSE filesystems. */

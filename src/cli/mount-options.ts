@@ -9,7 +9,7 @@ import type { AtimePolicy } from '../ext4/setattr.js';
 import type { IdMapping, IdRange } from '../fuse/owner-map.js';
 import { OptionError } from './args.js';
 import { type DeviceNumber, parseDeviceNumber } from './device-number.js';
-import { IGNORED, REFUSED } from './mount-words.js';
+import { IGNORED, IGNORED_NUMBERS, REFUSED } from './mount-words.js';
 
 export interface MountOptions {
   readOnly: boolean;
@@ -45,6 +45,8 @@ export interface MountOptions {
   userXattr: boolean;
   /** Changes of names are durable before they are answered. */
   dirsync: boolean;
+  /** auto_da_alloc: a file that takes another's place by rename is written back first. */
+  flushesReplacing: boolean;
   /** data_err=abort: file data that could not be written aborts the journal. */
   dataErrorAborts: boolean;
   /** Act as if the journal had been aborted, for tests. */
@@ -69,6 +71,8 @@ export interface MountOptions {
   namedQuotaFiles: string[];
   /** Generic words for mount(2) or fusermount3, the later of two opposites only. */
   vfs: string[];
+  /** For the kernel's security module, if it is the one that knows such words. */
+  labels: string[];
   /** Accepted without an effect. */
   ignored: string[];
 }
@@ -121,6 +125,8 @@ const PLAIN: Record<string, Apply> = {
   },
   nouid32: policy('ids16', true),
   default_permissions: set('defaultPermissions', true),
+  auto_da_alloc: set('flushesReplacing', true),
+  noauto_da_alloc: set('flushesReplacing', false),
   acl: set('acl', true),
   noacl: set('acl', false),
   noatime: set('atime', 'noatime'),
@@ -260,6 +266,17 @@ const VALUED: Record<string, Apply> = {
     options.fsname = name('fsname', value);
   },
 };
+VALUED.auto_da_alloc = (options, value) => {
+  options.flushesReplacing = integer('auto_da_alloc', value, 0, 1) === 1;
+};
+/** Labels for all files, from SELinux and Smack. */
+for (const word of 'context fscontext defcontext rootcontext smackfsdef smackfsfloor smackfshat smackfsroot smackfstransmute'.split(
+  ' ',
+)) {
+  VALUED[word] = (options, value) => {
+    options.labels.push(`${word}=${value}`);
+  };
+}
 /** mount(8) keeps `offset` and `sizelimit` in fstab for itself and makes a loop device; these spellings reach us. */
 VALUED.image_offset = VALUED.offset;
 VALUED.image_sizelimit = VALUED.sizelimit;
@@ -335,12 +352,14 @@ export function parseMountOptions(lists: readonly string[], { sloppy = false } =
     countMetadata: false,
     userXattr: true,
     dirsync: false,
+    flushesReplacing: true,
     dataErrorAborts: false,
     abort: false,
     fakeroot: false,
     uids: null,
     gids: null,
     vfs: [],
+    labels: [],
     ignored: [],
   };
   for (const word of lists.flatMap(splitWords)) {
@@ -350,6 +369,7 @@ export function parseMountOptions(lists: readonly string[], { sloppy = false } =
     if (at < 0 && Object.hasOwn(PLAIN, key)) PLAIN[key](options, '');
     else if (at >= 0 && Object.hasOwn(VALUED, key)) VALUED[key](options, value);
     else if (IGNORED.has(word) || (IGNORED.has(key) && !Object.hasOwn(REFUSED, key)) || /^x-/i.test(word)) {
+      if (at >= 0 && Object.hasOwn(IGNORED_NUMBERS, key)) integer(key, value, 0, IGNORED_NUMBERS[key]);
       options.ignored.push(word);
     } else if (Object.hasOwn(REFUSED, key)) {
       throw new OptionError(`mount option ${word} is not supported: ${REFUSED[key]}`);

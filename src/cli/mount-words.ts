@@ -23,7 +23,7 @@ export const IGNORED: ReadonlySet<string> = new Set([
   ...'entry_timeout attr_timeout negative_timeout fuse2fs_debug'.split(' '),
   // ext4: defaults, or hints to an allocator and a log that work differently
   ...'delalloc nodelalloc barrier nobarrier journal_checksum nojournal_checksum journal_async_commit'.split(' '),
-  ...'journal_ioprio min_batch_time max_batch_time auto_da_alloc noauto_da_alloc init_itable noinit_itable'.split(' '),
+  ...'journal_ioprio min_batch_time max_batch_time init_itable noinit_itable'.split(' '),
   ...'block_validity noblock_validity dioread_lock dioread_nolock nodioread_nolock stripe'.split(' '),
   ...'inode_readahead_blks prefetch_block_bitmaps no_prefetch_block_bitmaps mb_optimize_scan'.split(' '),
   ...'debug warn_on_error nowarn_on_error'.split(' '),
@@ -35,6 +35,19 @@ export const IGNORED: ReadonlySet<string> = new Set([
   'dax=inode',
 ]);
 
+/** Of the words above those whose value is a number, and the largest. */
+export const IGNORED_NUMBERS: Readonly<Record<string, number>> = {
+  barrier: 1,
+  journal_ioprio: 7,
+  min_batch_time: 0xffffffff,
+  max_batch_time: 0xffffffff,
+  init_itable: 0xffffffff,
+  stripe: 0xffffffff,
+  inode_readahead_blks: 1 << 30,
+  mb_optimize_scan: 1,
+  fc_debug_max_replay: 0xffffffff,
+};
+
 /** Known, and not done: why. */
 export const REFUSED: Readonly<Record<string, string>> = {
   dax: 'FUSE cannot map the image as memory: leave it out',
@@ -44,6 +57,8 @@ export const REFUSED: Readonly<Record<string, string>> = {
   umask: 'modes are shown as they are stored: leave it out',
   fmask: 'modes are shown as they are stored: leave it out',
   dmask: 'modes are shown as they are stored: leave it out',
+  setuid: 'mount as that user, who then needs to read and write the image: leave it out',
+  drop_privileges: 'mount as an ordinary user instead: leave it out',
 };
 
 /** Those of the words that ask for something other than what is so anyway, but for ro, rw and remount. */

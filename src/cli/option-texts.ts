@@ -26,6 +26,10 @@ export const OPTION_TEXTS: readonly MountOptionText[] = [
     words: 'errors=ACTION',
     text: 'when corruption is found: continue, remount-ro, or panic, which ends the server. Default: what the superblock says',
   },
+  {
+    words: 'auto_da_alloc, noauto_da_alloc',
+    text: 'a file that takes the place of another by rename is written back first, or not (auto_da_alloc): after a crash there is the old content or the new',
+  },
   { words: 'data_err=ACTION', text: 'abort: the journal is, when file data could not be written. Or ignore (default)' },
   {
     words: 'offset=BYTES, sizelimit=BYTES, image_offset=BYTES, image_sizelimit=BYTES',
@@ -95,6 +99,14 @@ export const OPTION_TEXTS: readonly MountOptionText[] = [
     text: 'as for any filesystem. sync: every write is followed by an fsync',
   },
   { words: 'auto_unmount', text: 'the mount goes away by itself when its server was killed' },
+  {
+    words: 'context=LABEL, fscontext=LABEL, defcontext=LABEL, rootcontext=LABEL',
+    text: 'labels of SELinux, where it is on. Root only',
+  },
+  {
+    words: 'smackfsdef=LABEL, smackfsfloor=LABEL, smackfshat=LABEL, smackfsroot=LABEL, smackfstransmute=LABEL',
+    text: 'labels of Smack, where it is on. Root only',
+  },
   { words: 'lockfile=PATH', text: 'is there for as long as the image is in use; must not be there before' },
   { words: 'oom_score_adj=N', text: 'of the server, -1000 to 1000' },
   {

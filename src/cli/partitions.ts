@@ -11,6 +11,13 @@ export interface Part {
   readonly sizeLimitBytes?: number;
 }
 
+/** Where someone says that the filesystem is: a partition by number, label or UUID, or a byte. */
+export type Place = { readonly part: string } | { readonly offsetBytes: number };
+
+/** Throws CommandError, FsError, CorruptionError for a bad table. */
+export const partAt = (image: string, place: Place): Part =>
+  'part' in place ? findPartition(image, place.part) : place;
+
 /** By number, label or UUID. Throws CommandError, FsError, CorruptionError for a bad table. */
 export function findPartition(image: string, wanted: string): Part {
   const partitions = withWhole(image, readPartitions);
@@ -42,7 +49,7 @@ export function partitionsOf(image: string): readonly Partition[] {
 export function adviceOnNoFilesystem(image: string): string {
   const [first, ...others] = partitionsOf(image);
   if (first === undefined) {
-    return `make one with mke2fs -t ext4, or say where in the image it is: -o part=N or -o offset=BYTES`;
+    return `make one with mke2fs -t ext4, or say where in the image it is: -o offset=BYTES (or --offset BYTES)`;
   }
   const numbers = [first, ...others].map(partitionName).join(', ');
   return `it is a disk with the partitions ${numbers}: see ext4d info ${image}, then say -o part=N (or --part N)`;

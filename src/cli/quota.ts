@@ -9,7 +9,8 @@ import type { Volume } from '../ext4/volume.js';
 import { parseArguments, UsageError } from './args.js';
 import { COMMAND_TEXTS, usageOf } from './command-texts.js';
 import { ImageExit } from './exit-codes.js';
-import { print, withImage } from './image-command.js';
+import { placeIn, print, withImage } from './image-command.js';
+import type { Place } from './partitions.js';
 
 const MAX_ID = 0xfffffffe;
 const UNIT_BYTES: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
@@ -27,7 +28,7 @@ interface GraceChange {
 
 interface Wanted {
   readonly image: string;
-  readonly part?: string;
+  readonly place?: Place;
   readonly journals: readonly string[];
   readonly json: boolean;
   readonly changes: readonly Change[];
@@ -73,7 +74,7 @@ function parse(args: readonly string[]): Wanted {
   if (limited !== values.set.length > 0) throw new UsageError('--set goes with --space or --inodes, or both');
   return {
     image: positionals[0],
-    part: values.part.at(-1),
+    place: placeIn(values),
     journals: values.journal,
     json: flags.json,
     changes: values.set.map((value) => {

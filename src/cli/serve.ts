@@ -140,6 +140,7 @@ export async function serve(
       permissionsChecked: permissionsAreChecked({ allowOther: othersMayEnter(options), unchecked: options.fakeroot }),
       userXattr: options.userXattr,
       dirsync: options.dirsync,
+      flushesReplacing: options.flushesReplacing,
       dataErrorAborts: options.dataErrorAborts,
       onlyFor: options.allowRoot && !options.allowOther ? (process.geteuid?.() ?? 0) : null,
       secondsOnly: fs.volume.geometry.inodeSize === GOOD_OLD_INODE_SIZE,
@@ -260,6 +261,7 @@ function mount(
         unchecked: options.fakeroot,
         subtype: options.subtype,
         fsname: options.fsname,
+        labels: options.labels.filter(hasModuleFor),
       },
     });
   } catch (error) {
@@ -267,6 +269,9 @@ function mount(
     throw error;
   }
 }
+
+/** Without the module a label means nothing, and the kernel would refuse it. */
+const hasModuleFor = (label: string) => existsSync(label.startsWith('smack') ? '/sys/fs/smackfs' : '/sys/fs/selinux');
 
 /** Made by the build; without it there is no rehearsal. */
 const REHEARSAL_IMAGE = fileURLToPath(new URL('../../rehearsal.img', import.meta.url));

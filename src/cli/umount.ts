@@ -13,7 +13,7 @@ import { checkNative } from './mount-checks.js';
 import { type MountEntry, mountAt, readMountinfo } from './mountinfo.js';
 import { Progress } from './progress.js';
 import { report } from './report.js';
-import { isAlive, lockHolders, type Process, processOf, serverOf, usersOf } from './server-process.js';
+import { isAlive, lockHolders, type Process, processOf, serverOf, usersOf, wordsOfServer } from './server-process.js';
 
 const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
@@ -42,6 +42,8 @@ async function umount(typed: string, lazy: boolean): Promise<void> {
   if (!/^fuse(blk)?\.ext4d$/.test(entry.type) && server === null) {
     throw new CommandError(`${typed}: mounted as ${entry.type}, not by ext4d; use umount`);
   }
+  // With a side file the image is as dirty as it was before.
+  const untouched = entry.readOnly || wordsOfServer(entry).some((word) => word.startsWith('overlay='));
   // Whoever calls this from inside must not be kept there by it.
   process.chdir('/');
   thawForUnmount(mountpoint);
@@ -62,7 +64,7 @@ async function umount(typed: string, lazy: boolean): Promise<void> {
     clearInterval(ticking);
     progress.end();
   }
-  if (!entry.readOnly) checkClean(source);
+  if (!untouched) checkClean(source);
 }
 
 /** Takes the mount out of the tree. The kernel writes back what it holds before that succeeds. */

@@ -43,7 +43,11 @@ export function setFlags(vol: Volume, ino: Ino, wanted: number, caller: Caller):
   const inode = Inode.get(vol, ino);
   mayChange(inode, caller);
   if ((wanted & ~EXT4_FL_USER_VISIBLE) !== 0) throw new FsError('EOPNOTSUPP', 'an unknown flag');
-  const flags = (inode.flags & ~EXT4_FL_USER_MODIFIABLE) | (allowedFor(inode, wanted) & EXT4_FL_USER_MODIFIABLE);
+  // What is shown and cannot be set is passed over: chattr(1) sends back all that it has read.
+  const settable = wanted & EXT4_FL_USER_MODIFIABLE;
+  if (allowedFor(inode, settable) !== settable)
+    throw new FsError('EOPNOTSUPP', 'a flag that this kind of file does not have');
+  const flags = (inode.flags & ~EXT4_FL_USER_MODIFIABLE) | settable;
   const changed = flags ^ inode.flags;
   if (changed === 0) return;
   const privileged = EXT4_IMMUTABLE_FL | EXT4_APPEND_FL | EXT4_JOURNAL_DATA_FL;

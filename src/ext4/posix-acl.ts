@@ -102,19 +102,30 @@ function aclWithMode(acl: Uint8Array, mode: number, limit: boolean): Uint8Array 
   return changed;
 }
 
-/** setxattr of an ACL (ext4_set_acl): an access ACL sets the mode; one that says no more than the mode is not stored. */
+/**
+ * setxattr of an ACL (ext4_set_acl): an access ACL sets the mode; one that says no more than the mode is not stored. One
+ * without entries is removed.
+ */
 export function setAcl(fs: AclStore, ino: Ino, name: Uint8Array, value: Uint8Array): void {
   const { mode } = fs.stat(ino);
+  if (entryCount(value) === 0) {
+    removeAcl(fs, ino, name);
+    return;
+  }
   if (!same(name, ACCESS)) {
     if ((mode & S_IFMT) !== S_IFDIR) throw new FsError('EACCES', 'only a directory has a default ACL');
-    entryCount(value);
     fs.setxattr(ino, DEFAULT, value, 0);
     return;
   }
   const { bits, equivalent } = modeOf(value);
-  if (!equivalent) fs.setxattr(ino, ACCESS, value, 0);
-  else if (fs.getxattr(ino, ACCESS) !== null) fs.removexattr(ino, ACCESS);
+  if (equivalent) removeAcl(fs, ino, ACCESS);
+  else fs.setxattr(ino, ACCESS, value, 0);
   fs.setattr(ino, { mode: (mode & ~0o777) | bits });
+}
+
+/** removexattr of an ACL: it is no error that there is none. */
+export function removeAcl(fs: AclStore, ino: Ino, name: Uint8Array): void {
+  if (fs.getxattr(ino, name) !== null) fs.removexattr(ino, name);
 }
 
 /** chmod: the access ACL follows the mode (posix_acl_chmod). */

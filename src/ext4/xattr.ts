@@ -69,9 +69,9 @@ function startsWith(name: Uint8Array, prefix: Uint8Array): boolean {
 function splitName(full: Uint8Array): SplitName {
   for (const { index, bytes, whole } of PREFIXES) {
     if (!startsWith(full, bytes)) continue;
-    if (index === INLINE_DATA.index && sameBytes(full.subarray(bytes.length), INLINE_DATA.name)) break;
     if (whole && full.length === bytes.length) return { index, name: new Uint8Array(0) };
     if (!whole && full.length > bytes.length) return { index, name: full.subarray(bytes.length) };
+    if (!whole) throw new FsError('EINVAL', 'the name of an attribute is missing');
   }
   throw new FsError('EOPNOTSUPP', 'no such kind of attribute');
 }
@@ -175,7 +175,6 @@ export function getXattr(vol: Volume, ino: Ino, name: Uint8Array): Uint8Array | 
 export function listXattrs(inode: Inode): Uint8Array {
   const parts: number[] = [];
   for (const { index, name } of [...inodeAttributes(inode), ...readBlockAttributes(inode)]) {
-    if (sameName({ index, name }, INLINE_DATA)) continue;
     const prefix = PREFIXES.find((entry) => entry.index === index);
     if (prefix !== undefined) parts.push(...prefix.bytes, ...name, 0);
   }

@@ -13,6 +13,11 @@ export function setAcl(context: Context, ino: Ino, name: Uint8Array, value: Uint
   posixAcl.setAcl(context.fs, ino, name, value);
 }
 
+/** removexattr of an ACL. */
+export function removeAcl(context: Context, ino: Ino, name: Uint8Array): void {
+  posixAcl.removeAcl(context.fs, ino, name);
+}
+
 /** chmod: the access ACL follows the mode (posix_acl_chmod). */
 export function modeChanged(context: Context, ino: Ino, mode: number): void {
   if (context.negotiated.acl) posixAcl.modeChanged(context.fs, ino, mode);

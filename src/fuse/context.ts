@@ -18,6 +18,8 @@ export interface SessionSettings {
   readonly userXattr: boolean;
   /** Changes of names are durable before they are answered. */
   readonly dirsync: boolean;
+  /** A file that takes another's place by rename is written back first (auto_da_alloc). */
+  readonly flushesReplacing: boolean;
   /** File data that could not be written aborts the journal. */
   readonly dataErrorAborts: boolean;
   /** The one user besides root who gets answers; null: whoever the kernel lets in. */

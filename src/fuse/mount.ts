@@ -24,6 +24,8 @@ export interface MountOptions {
   readonly subtype?: string;
   /** Shown as the source. Default: the source's path. */
   readonly fsname?: string;
+  /** Words for the kernel's security module, "context=...". */
+  readonly labels?: readonly string[];
 }
 
 export interface MountRequest {
@@ -98,6 +100,7 @@ function mountAsRoot(request: MountRequest, mountpoint: string, rootmode: number
   const data = [`fd=${fd}`, `rootmode=${rootmode.toString(8)}`, 'user_id=0', 'group_id=0'];
   if (options.allowOther) data.push('allow_other');
   if (permissionsAreChecked(options)) data.push('default_permissions');
+  data.push(...(options.labels ?? []));
   // The kernel's block layer works in pages at most.
   if (request.blkdev) data.push(`blksize=${Math.min(request.blksize, 4096)}`);
   let flags = 0;
@@ -140,6 +143,8 @@ function explainMount(errno: number, request: MountRequest, mountpoint: string):
 
 function mountWithHelper(request: MountRequest, mountpoint: string): number {
   const options = request.options ?? {};
+  const [label] = options.labels ?? [];
+  if (label !== undefined) throw new MountError(`${label}: labels are for root to set: leave it out`);
   const list = [
     ...(permissionsAreChecked(options) ? ['default_permissions'] : []),
     `fsname=${escaped(options.fsname ?? request.source)}`,

@@ -38,6 +38,10 @@ export class NodeTable {
     return this.writers.has(ino);
   }
 
+  get anyWriters(): boolean {
+    return this.writers.size > 0;
+  }
+
   /** The inode has no name any more, or never had one. */
   lostLastName(ino: Ino): void {
     this.unlinked.add(ino);

@@ -44,7 +44,6 @@ const XFLAGS: readonly (readonly [xflag: number, flag: number])[] = [
   [0x80, 0x40], // nodump
   [0x200, 0x20000000], // projinherit
 ];
-const ALL_XFLAGS = XFLAGS.reduce((all, [xflag]) => all | xflag, 0);
 const ALL_FLAGS = XFLAGS.reduce((all, [, flag]) => all | flag, 0);
 
 interface Call {
@@ -129,7 +128,7 @@ const COMMANDS = new Map<number, Command>([
       mutates: true,
       run({ context: { fs }, request, at }) {
         const xflags = request.view.getUint32(at, true);
-        if ((xflags & ~ALL_XFLAGS) !== 0) throw new FsError('EOPNOTSUPP', 'an unknown flag');
+        // Those that stand for no flag of ours are passed over, as fileattr_fill_xflags does.
         const wanted = XFLAGS.reduce((found, [xflag, flag]) => found | ((xflags & xflag) !== 0 ? flag : 0), 0);
         const { ino, cred } = request;
         fs.setProject(ino, request.view.getUint32(at + 12, true), cred);

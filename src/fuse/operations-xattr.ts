@@ -1,13 +1,14 @@
 /** Extended attributes. A request for 0 bytes asks how many there are. */
 import { Errno, FsError } from '../errors.js';
 import { FUSE_SETXATTR_ACL_KILL_SGID, GETXATTR_IN, GETXATTR_OUT, SETXATTR_IN, SETXATTR_IN_COMPAT_SIZE } from './abi.js';
-import { isAclName, setAcl } from './acl.js';
+import { isAclName, removeAcl, setAcl } from './acl.js';
 import type { Context } from './context.js';
 import { PAYLOAD } from './reply.js';
 import { ARGS, type Request } from './request.js';
 
 const S_ISGID = 0o2000;
 const USER = new TextEncoder().encode('user.');
+const TRUSTED = new TextEncoder().encode('trusted.');
 
 function replyValue(context: Context, request: Request, value: Uint8Array): void {
   const { reply } = context;
@@ -22,10 +23,17 @@ function replyValue(context: Context, request: Request, value: Uint8Array): void
   reply.data(request, value);
 }
 
+const startsWith = (name: Uint8Array, prefix: Uint8Array) => prefix.every((byte, i) => name[i] === byte);
+
+/** False for names that this mount does without. */
+function exists(context: Context, name: Uint8Array): boolean {
+  if (!context.negotiated.acl && isAclName(name)) return false;
+  return context.settings.userXattr || !startsWith(name, USER);
+}
+
 /** Throws FsError EOPNOTSUPP for names that this mount does without. */
 function checkName(context: Context, name: Uint8Array): void {
-  if (!context.negotiated.acl && isAclName(name)) throw new FsError('EOPNOTSUPP');
-  if (!context.settings.userXattr && USER.every((byte, i) => name[i] === byte)) throw new FsError('EOPNOTSUPP');
+  if (!exists(context, name)) throw new FsError('EOPNOTSUPP');
 }
 
 export function getxattr(context: Context, request: Request): void {
@@ -39,7 +47,16 @@ export function getxattr(context: Context, request: Request): void {
 
 export function listxattr(context: Context, request: Request): void {
   request.require(GETXATTR_IN.SIZE);
-  replyValue(context, request, context.fs.listxattr(request.ino));
+  const all = context.fs.listxattr(request.ino);
+  const shown: number[] = [];
+  for (let at = 0, end = 0; at < all.length; at = end) {
+    end = all.indexOf(0, at) + 1;
+    const name = all.subarray(at, end - 1);
+    // The kernel shows trusted.* to CAP_SYS_ADMIN only, and tells FUSE of users, not of capabilities.
+    if (!exists(context, name) || (request.cred.uid !== 0 && startsWith(name, TRUSTED))) continue;
+    shown.push(...all.subarray(at, end));
+  }
+  replyValue(context, request, Uint8Array.from(shown));
 }
 
 export function setxattr(context: Context, request: Request): void {
@@ -54,6 +71,8 @@ export function setxattr(context: Context, request: Request): void {
   checkName(context, name);
   if (isAclName(name)) {
     setAcl(context, ino, name, value);
+    // Where the kernel does not know that ACLs are enforced (FUSE_POSIX_ACL) it does not expect that this sets the mode.
+    context.invalidateAttributes(ino);
   } else {
     context.fs.setxattr(ino, name, value, SETXATTR_IN.flags.get(view, ARGS));
   }
@@ -68,7 +87,8 @@ export function setxattr(context: Context, request: Request): void {
 
 export function removexattr(context: Context, request: Request): void {
   const name = request.name(ARGS);
-  if (!context.negotiated.acl && isAclName(name)) throw new FsError('EOPNOTSUPP');
-  context.fs.removexattr(request.ino, name);
+  checkName(context, name);
+  if (isAclName(name)) removeAcl(context, request.ino, name);
+  else context.fs.removexattr(request.ino, name);
   context.reply.status(request, 0);
 }

@@ -91,6 +91,7 @@ export class Session implements Context {
       permissionsChecked: options.permissionsChecked ?? true,
       userXattr: options.userXattr ?? true,
       dirsync: options.dirsync ?? false,
+      flushesReplacing: options.flushesReplacing ?? true,
       dataErrorAborts: options.dataErrorAborts ?? false,
       writeback: options.writeback ?? true,
       onlyFor: options.onlyFor ?? null,

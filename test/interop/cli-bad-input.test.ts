@@ -196,6 +196,15 @@ describe('bad input to ext4d mount', function () {
       fails(['/dev/null', mountpoint], /not an image file or block device/);
       fails([image, join(scratch, 'nowhere')], /no such mountpoint.*mkdir/);
       fails([image, image], /not a directory/);
+      for (const fd of [3, 8, 9, 20, 300]) {
+        fails([image, `/dev/fd/${fd}`], /not a connection to \/dev\/fuse/);
+        fails(['-f', image, `/dev/fd/${fd}`], /not a connection to \/dev\/fuse/);
+      }
+      for (const command of ['info', 'check', 'replay', 'journal', 'quota']) {
+        const { code, output } = run(EXT4D, [command, '/dev/null']);
+        assert.match(output, /not an image file or block device/);
+        assert.equal(code, 8);
+      }
     }));
 
   it('an image without permission to read it', function () {

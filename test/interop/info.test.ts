@@ -153,6 +153,16 @@ describe('ext4d info', function () {
       assert.equal(code, 4);
       assert.match(output, /a disk with the partitions 1 \(boot\), 2 \(root\)/);
       assert.equal(run(EXT4D, ['info', '--part', '3', disk]).code, 8);
+
+      assert.match(info('--offset', '9437184', disk), /^label: +inside$/m);
+      for (const command of ['check', 'journal', 'replay', 'quota']) {
+        const at = run(EXT4D, [command, '--offset', '9437184', disk]);
+        // There is no quota feature, and it was found to say so.
+        assert.equal(at.code, command === 'quota' ? 4 : 0, at.output);
+        assert.equal(run(EXT4D, [command, '--offset', '0', disk]).code, 4);
+      }
+      assert.equal(run(EXT4D, ['info', '--offset', '9437184', '--part', '2', disk]).code, 16);
+      assert.equal(run(EXT4D, ['info', '--offset', 'far', disk]).code, 16);
     });
   });
 

@@ -141,6 +141,49 @@ describe('users', function () {
       });
     }));
 
+  it('an access control list sets the mode that is seen, whoever checks it, and a later chmod keeps its entries', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 32);
+      for (const options of ['', 'fakeroot', 'allow_other']) {
+        await withMount(image, mountpoint, options, async () => {
+          const file = join(mountpoint, `f${options}`);
+          writeFileSync(file, '');
+          chmodSync(file, 0o644);
+          assert.equal(statSync(file).mode & 0o777, 0o644);
+          assert.deepEqual(run('setfacl', ['-m', 'u:1000:rwx', file]), { code: 0, output: '' });
+          assert.equal((statSync(file).mode & 0o777).toString(8), '674', options);
+          assert.equal(run('chmod', ['o+x', file]).code, 0);
+          const { output } = run('getfacl', ['-n', '-p', file]);
+          assert.match(output, /mask::rwx/, options);
+          assert.match(output, /user:1000:rwx\n/, options);
+          // Neither is an error where there is none.
+          for (let times = 0; times < 2; times++)
+            assert.deepEqual(run('setfacl', ['-b', file]), { code: 0, output: '' });
+          assert.equal(run('setfattr', ['-x', 'system.posix_acl_access', file]).output, '');
+        });
+      }
+      const { code, output } = fsckFile(image);
+      assert.equal(code, 0, output);
+    }));
+
+  it('attributes of the namespace trusted are listed for root only', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 32);
+      chmodSync(scratch, 0o755);
+      await withMount(image, mountpoint, 'allow_other', async () => {
+        const file = join(mountpoint, 'f');
+        writeFileSync(file, '');
+        for (const name of ['trusted.t', 'user.u'])
+          assert.equal(run('setfattr', ['-n', name, '-v', '1', file]).code, 0);
+        assert.match(run('getfattr', ['-m', '-', file]).output, /^trusted\.t$/m);
+        const { output } = asUser(`getfattr -m - ${file}`);
+        assert.match(output, /^user\.u$/m);
+        assert.doesNotMatch(output, /trusted/);
+      });
+    }));
+
   it('access control lists are kept and inherited also where root is alone', () =>
     withMountpoint(async (scratch, mountpoint) => {
       const image = join(scratch, 'image');

@@ -29,12 +29,11 @@ export const XATTR_ENTRY = layout('ext4_xattr_entry', 16, {
   e_hash: le32(0xc),
 });
 
-/** Name prefixes by e_name_index. */
+/** Name prefixes by e_name_index. 7, of other system.* names, is the kernel's own: it holds inline data. */
 export const XATTR_PREFIXES: readonly { readonly index: number; readonly prefix: string; readonly whole: boolean }[] = [
   { index: 1, prefix: 'user.', whole: false },
   { index: 2, prefix: 'system.posix_acl_access', whole: true },
   { index: 3, prefix: 'system.posix_acl_default', whole: true },
   { index: 4, prefix: 'trusted.', whole: false },
   { index: 6, prefix: 'security.', whole: false },
-  { index: 7, prefix: 'system.', whole: false },
 ];

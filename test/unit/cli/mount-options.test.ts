@@ -33,6 +33,16 @@ describe('mount options', () => {
     assert.deepEqual(parseMountOptions(['usrjquota=a,usrjquota=']).namedQuotaFiles, []);
   });
 
+  it('labels of security modules are kept for the kernel', () => {
+    const { labels } = parseMountOptions(['context="system_u:object_r:tmp_t:s0",smackfsdef=_']);
+    assert.deepEqual(labels, ['context="system_u:object_r:tmp_t:s0"', 'smackfsdef=_']);
+  });
+
+  it('auto_da_alloc is on unless it is taken away', () => {
+    const flushes = (...words: string[]) => parseMountOptions(words).flushesReplacing;
+    assert.deepEqual([flushes(), flushes('noauto_da_alloc'), flushes('auto_da_alloc=0')], [true, false, false]);
+  });
+
   it('a comma in a value is escaped', () => {
     assert.equal(parseMountOptions(['fsname=a\\,b,ro']).fsname, 'a,b');
   });
@@ -49,6 +59,9 @@ describe('mount options', () => {
     ['ro,frobnicate', /unknown mount option: frobnicate/],
     ['frobnicate=3', /unknown mount option: frobnicate=3/],
     ['data=sometimes', /data=sometimes/],
+    ['stripe=abc', /stripe=abc: a whole number/],
+    ['journal_ioprio=9', /journal_ioprio=9/],
+    ['setuid=nobody', /setuid=nobody is not supported: mount as that user/],
     ['dax', /dax is not supported/],
     ['dax=always', /dax=always is not supported/],
     ['commit=soon', /commit=soon/],

@@ -454,3 +454,19 @@ describe('an attribute value that is not what its entry says', () => {
     assert.equal(fsck(image).code, 0);
   });
 });
+
+describe('names of attributes', () => {
+  it('are those that ext4 has handlers for: others are not stored, shown or removed', () => {
+    const { vol } = open(FORMATS[0].args);
+    for (const name of ['system.data', 'system.foo', 'system.posix_acl_foo', 'system.richacl', 'other.x', 'x']) {
+      for (const use of [() => set(vol, A, name, value(3)), () => get(vol, A, name)])
+        assert.throws(use, (error) => error instanceof FsError && error.code === 'EOPNOTSUPP', name);
+    }
+    for (const name of ['user.', 'trusted.', 'security.'])
+      assert.throws(
+        () => set(vol, A, name, value(3)),
+        (error) => error instanceof FsError && error.code === 'EINVAL',
+        name,
+      );
+  });
+});
