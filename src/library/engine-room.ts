@@ -6,7 +6,7 @@ import { CorruptionError, FsError, UnsupportedError } from '../errors.js';
 import type { Filesystem } from '../ext4/filesystem.js';
 import type { Ino } from '../ext4/inode.js';
 import { explained } from './image-error.js';
-import { type PathLike, textOf } from './paths.js';
+import { textOf } from './paths.js';
 
 /** Space that others free meanwhile may be taken again before an operation gets it. */
 const SPACE_RETRIES = 8;
@@ -40,11 +40,12 @@ export class EngineRoom {
 
   /**
    * Runs one operation of the engine, in one piece. Rejects with ImageError, CorruptionError's and FsError's stand-in; with
-   * UnsupportedError as it is. `operation` must be one that can be tried again after ENOSPC.
+   * UnsupportedError as it is. `operation` must be one that can be tried again after ENOSPC. What callers passed is
+   * checked before (arguments.ts): any other exception in `operation` is a bug of the engine, and ends all writing.
    */
-  async run<T>(syscall: string, path: PathLike | undefined, operation: (fs: Filesystem) => T): Promise<T> {
+  async run<T>(syscall: string, path: Uint8Array | string | undefined, operation: (fs: Filesystem) => T): Promise<T> {
     const { fs } = this;
-    const text = path === undefined ? undefined : textOf(path);
+    const text = path instanceof Uint8Array ? textOf(path) : path;
     await this.breathe();
     let outOfSpace: FsError | null = null;
     for (let tries = 0; ; tries++) {

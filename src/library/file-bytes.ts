@@ -3,15 +3,12 @@ import { FsError } from '../errors.js';
 import type { Filesystem } from '../ext4/filesystem.js';
 import type { Ino } from '../ext4/inode.js';
 import { IOEND_UPDATE_TIMES, OP_WRITE, TYPE_UNWRITTEN } from '../ext4/iomap.js';
-
-const S_IFMT = 0o170000;
-const S_IFREG = 0o100000;
-const S_IFDIR = 0o040000;
+import { mustBeRegular } from './attributes.js';
 
 /** Reads up to `into.length` bytes; how many there are before the end of the file. */
 export function readBytes(fs: Filesystem, ino: Ino, pos: number, into: Uint8Array): number {
-  const { mode, size } = fs.stat(ino);
-  if ((mode & S_IFMT) !== S_IFREG) throw new FsError((mode & S_IFMT) === S_IFDIR ? 'EISDIR' : 'EINVAL');
+  mustBeRegular(fs, ino);
+  const { size } = fs.stat(ino);
   const length = Math.max(0, Math.min(into.length, size - pos));
   if (length > 0) fs.readData(ino, pos, into.subarray(0, length));
   fs.touchAtime(ino);
@@ -20,6 +17,7 @@ export function readBytes(fs: Filesystem, ino: Ino, pos: number, into: Uint8Arra
 
 /** Throws FsError; then a part may have been written. */
 export function writeBytes(fs: Filesystem, ino: Ino, pos: number, bytes: Uint8Array): void {
+  mustBeRegular(fs, ino);
   if (fs.writesThroughEngine(ino, pos, bytes.length)) {
     fs.writeJournaled(ino, pos, bytes, OP_WRITE, IOEND_UPDATE_TIMES);
     return;

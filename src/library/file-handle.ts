@@ -1,35 +1,49 @@
 /** An open file, as the FileHandle of node:fs/promises. */
+import { constants } from 'node:buffer';
 import { Readable, Writable } from 'node:stream';
 import { FsError } from '../errors.js';
 import type { Ino } from '../ext4/inode.js';
-import { changeMode, changeOwner, changeSize, changeTimes, type Time } from './attributes.js';
+import {
+  argumentError,
+  encodingArgument,
+  idArgument,
+  integerArgument,
+  type Mode,
+  modeArgument,
+  optionsArgument,
+  type Time,
+  timeArgument,
+} from './arguments.js';
+import { changeMode, changeOwner, changeSize, changeTimes } from './attributes.js';
 import type { EngineRoom } from './engine-room.js';
 import { readBytes, writeBytes } from './file-bytes.js';
 import { type AllocationMode, changeSpace } from './file-space.js';
 import { explained } from './image-error.js';
-import { dataOf, type ReadOptions, spanOf } from './io-arguments.js';
+import { piecesOf, type ReadOptions, readSpan, writeSpan } from './io-arguments.js';
+import type { Access } from './open-flags.js';
 import { Stats } from './stats.js';
 
 /** Bytes of one operation: between two of them others get their turn. */
 const PIECE_BYTES = 1 << 20;
 
 export interface StreamOptions {
+  /** What a read stream gives and a write stream takes is text in it. */
+  readonly encoding?: BufferEncoding | null;
   /** First byte, and last, inclusive. */
   readonly start?: number;
   readonly end?: number;
   readonly highWaterMark?: number;
 }
 
-export interface Access {
-  readonly reads: boolean;
-  readonly writes: boolean;
-  readonly appends: boolean;
+interface Encoded {
+  readonly encoding?: BufferEncoding | null;
 }
 
 export class FileHandle {
   readonly path: string;
+  /** Number of the inode. */
+  readonly ino: Ino;
   private readonly engine: EngineRoom;
-  private readonly ino: Ino;
   private readonly access: Access;
   private position = 0;
   private open = true;
@@ -44,36 +58,39 @@ export class FileHandle {
   }
 
   /** As in Node: a buffer with offset, length and position, or with options; without a position on from the last read. */
-  async read<T extends Uint8Array>(
-    buffer: T,
+  async read<T extends Uint8Array = Buffer>(
+    buffer?: T | (ReadOptions & { readonly buffer?: T }),
     offset?: number | ReadOptions | null,
     length?: number | null,
-    position?: number | null,
+    position?: number | bigint | null,
   ): Promise<{ bytesRead: number; buffer: T }> {
-    const span = this.given('read', () => spanOf(buffer, offset, length, position));
+    const span = readSpan<T>(buffer, offset, length, position);
+    this.mustAllow('read', 'reads');
     const from = span.position ?? this.position;
     let bytesRead = 0;
-    while (bytesRead < span.bytes.length) {
+    // Once for nothing as well: what cannot be read says so.
+    do {
       const piece = span.bytes.subarray(bytesRead, bytesRead + PIECE_BYTES);
       const got = await this.engine.run('read', this.path, (fs) => readBytes(fs, this.ino, from + bytesRead, piece));
       bytesRead += got;
       if (got < piece.length) break;
-    }
+    } while (bytesRead < span.bytes.length);
     if (span.position === null) this.position = from + bytesRead;
-    return { bytesRead, buffer };
+    return { bytesRead, buffer: span.buffer };
   }
 
   /**
    * All of it. As in Node: bytes with offset, length and position, or a string with position and encoding; a file opened
    * for appending takes it at its end.
    */
-  async write<T extends Uint8Array | string>(
+  async write<T extends NodeJS.ArrayBufferView | string>(
     data: T,
-    offsetOrPosition?: number | ReadOptions | null,
+    offsetOrPosition?: number | bigint | ReadOptions | null,
     lengthOrEncoding?: number | BufferEncoding | null,
-    position?: number | null,
+    position?: number | bigint | null,
   ): Promise<{ bytesWritten: number; buffer: T }> {
-    const span = this.given('write', () => dataOf(data, offsetOrPosition, lengthOrEncoding, position));
+    const span = writeSpan(data, offsetOrPosition, lengthOrEncoding, position);
+    this.mustAllow('write', 'writes');
     const from = span.position ?? this.position;
     for (let done = 0; done < span.bytes.length; done += PIECE_BYTES) {
       const piece = span.bytes.subarray(done, done + PIECE_BYTES);
@@ -85,6 +102,7 @@ export class FileHandle {
       });
     }
     if (span.position === null) this.position = from + span.bytes.length;
+    if (this.access.syncs) await this.sync();
     return { bytesWritten: span.bytes.length, buffer: data };
   }
 
@@ -114,24 +132,34 @@ export class FileHandle {
   }
 
   /** From here to the end. */
-  async readFile(): Promise<Buffer>;
-  async readFile(encoding: BufferEncoding): Promise<string>;
-  async readFile(encoding?: BufferEncoding): Promise<Buffer | string> {
+  async readFile(options?: (Encoded & { readonly encoding?: null }) | null): Promise<Buffer>;
+  async readFile(options: BufferEncoding | { readonly encoding: BufferEncoding }): Promise<string>;
+  async readFile(options?: BufferEncoding | Encoded | null): Promise<Buffer | string> {
+    const encoding = encodingArgument(optionsArgument<Encoded>(options).encoding);
     const { size } = await this.stat();
-    const { buffer, bytesRead } = await this.read(Buffer.alloc(Math.max(0, size - this.position)));
+    const length = Math.max(0, size - this.position);
+    if (length > constants.MAX_LENGTH)
+      throw argumentError(
+        'ERR_FS_FILE_TOO_LARGE',
+        `File size (${length}) is greater than a buffer can hold: use a stream`,
+      );
+    const { buffer, bytesRead } = await this.read<Buffer>(Buffer.alloc(length));
     const content = buffer.subarray(0, bytesRead);
     return encoding === undefined ? content : content.toString(encoding);
   }
 
-  async writeFile(data: Uint8Array | string): Promise<void> {
-    await this.write(data);
+  /** Writes from the position on, as Node does: what is behind it stays. */
+  async writeFile(data: Parameters<typeof piecesOf>[0], options?: Encoded | BufferEncoding | null): Promise<void> {
+    const encoding = encodingArgument(optionsArgument<Encoded>(options).encoding);
+    for await (const piece of piecesOf(data, encoding)) await this.write(piece);
   }
 
-  async appendFile(data: Uint8Array | string): Promise<void> {
-    await this.write(data);
+  async appendFile(data: Parameters<typeof piecesOf>[0], options?: Encoded | BufferEncoding | null): Promise<void> {
+    await this.writeFile(data, options);
   }
 
   async truncate(length = 0): Promise<void> {
+    integerArgument(length, 'len');
     this.mustAllow('ftruncate', 'writes');
     await this.engine.run('ftruncate', this.path, (fs) => changeSize(fs, this.ino, length));
   }
@@ -141,38 +169,52 @@ export class FileHandle {
    * bytes stay where they are on the image.
    */
   async fallocate(mode: AllocationMode, offset: number, length: number): Promise<void> {
+    integerArgument(offset, 'offset');
+    integerArgument(length, 'length', 1);
     this.mustAllow('fallocate', 'writes');
     await this.engine.run('fallocate', this.path, (fs) => changeSpace(fs, this.ino, mode, offset, length));
   }
 
-  chmod(mode: number): Promise<void> {
-    return this.engine.run('fchmod', this.path, (fs) => changeMode(fs, this.ino, mode));
+  async chmod(mode: Mode): Promise<void> {
+    const bits = modeArgument(mode);
+    this.mustAllow('fchmod');
+    await this.engine.run('fchmod', this.path, (fs) => changeMode(fs, this.ino, bits));
   }
 
   /** -1 leaves an id as it is. */
-  chown(uid: number, gid: number): Promise<void> {
-    return this.engine.run('fchown', this.path, (fs) => changeOwner(fs, this.ino, uid, gid));
+  async chown(uid: number, gid: number): Promise<void> {
+    idArgument(uid, 'uid');
+    idArgument(gid, 'gid');
+    this.mustAllow('fchown');
+    await this.engine.run('fchown', this.path, (fs) => changeOwner(fs, this.ino, uid, gid));
   }
 
-  utimes(atime: Time, mtime: Time): Promise<void> {
-    return this.engine.run('futimes', this.path, (fs) => changeTimes(fs, this.ino, atime, mtime));
+  async utimes(atime: Time, mtime: Time): Promise<void> {
+    const [accessed, modified] = [timeArgument(atime, 'atime'), timeArgument(mtime, 'mtime')];
+    this.mustAllow('futimes');
+    await this.engine.run('futimes', this.path, (fs) => changeTimes(fs, this.ino, accessed, modified));
   }
 
-  stat(): Promise<Stats> {
+  async stat(): Promise<Stats> {
+    this.mustAllow('fstat');
     return this.engine.run('fstat', this.path, (fs) => new Stats(fs.stat(this.ino), fs.volume.geometry.blockSize));
   }
 
   /** fsync: data and metadata are durable when this resolves, as far as the storage below keeps its word. */
-  sync(): Promise<void> {
-    return this.engine.sync(this.ino, 'fsync', this.path);
+  async sync(): Promise<void> {
+    this.mustAllow('fsync');
+    await this.engine.sync(this.ino, 'fsync', this.path);
   }
 
-  datasync(): Promise<void> {
-    return this.engine.sync(this.ino, 'fdatasync', this.path);
+  async datasync(): Promise<void> {
+    this.mustAllow('fdatasync');
+    await this.engine.sync(this.ino, 'fdatasync', this.path);
   }
 
   /** Closes the handle when it has ended. */
-  createReadStream({ start, end = Number.POSITIVE_INFINITY, highWaterMark = 65_536 }: StreamOptions = {}): Readable {
+  createReadStream(options: StreamOptions = {}): Readable {
+    const { start, end = Number.POSITIVE_INFINITY, highWaterMark = 65_536 } = options;
+    const encoding = encodingArgument(options.encoding);
     const handle = this;
     if (start !== undefined) this.position = start;
     async function* pieces() {
@@ -188,14 +230,17 @@ export class FileHandle {
         await handle.close();
       }
     }
-    return Readable.from(pieces(), { objectMode: false, highWaterMark });
+    return Readable.from(pieces(), { objectMode: false, highWaterMark, encoding });
   }
 
   /** Closes the handle when it has ended. */
-  createWriteStream({ start, highWaterMark = 1 << 20 }: Omit<StreamOptions, 'end'> = {}): Writable {
+  createWriteStream(options: Omit<StreamOptions, 'end'> = {}): Writable {
+    const { start, highWaterMark = 1 << 20 } = options;
+    const defaultEncoding = encodingArgument(options.encoding);
     if (start !== undefined) this.position = start;
     return new Writable({
       highWaterMark,
+      defaultEncoding,
       write: (chunk: Uint8Array, _encoding, done) => {
         this.write(chunk).then(() => done(), done);
       },
@@ -220,20 +265,9 @@ export class FileHandle {
     await this.close();
   }
 
-  /** The arguments, once it is clear that they make sense and that the handle allows it. */
-  private given<T>(syscall: 'read' | 'write', what: () => T): T {
-    this.mustAllow(syscall);
-    try {
-      return what();
-    } catch (error) {
-      throw explained(error, syscall, this.path);
-    }
-  }
-
-  private mustAllow(syscall: string, what: 'reads' | 'writes' = syscall === 'read' ? 'reads' : 'writes'): void {
-    if (!this.open || !this.access[what]) {
-      const why = this.open ? `it was not opened for that` : 'it has been closed';
-      throw explained(new FsError('EBADF', why), syscall, this.path);
-    }
+  private mustAllow(syscall: string, what?: 'reads' | 'writes'): void {
+    if (this.open && (what === undefined || this.access[what])) return;
+    const why = this.open ? `it was not opened for that` : 'it has been closed';
+    throw explained(new FsError('EBADF', why), syscall, this.path);
   }
 }

@@ -9,7 +9,7 @@ import {
 } from '../ext4/fallocate.js';
 import type { Filesystem } from '../ext4/filesystem.js';
 import type { Ino } from '../ext4/inode.js';
-import { integer } from './attributes.js';
+import { mustBeRegular } from './attributes.js';
 
 /** `collapse-range` and `insert-range` take whole clusters (blocks without bigalloc) that lie before the end of the file. */
 export type AllocationMode =
@@ -34,6 +34,7 @@ const MODES: ReadonlyMap<AllocationMode, number> = new Map([
 /** Throws FsError, EINVAL for what is no mode. */
 export function changeSpace(fs: Filesystem, ino: Ino, mode: AllocationMode, offset: number, length: number): void {
   const flags = MODES.get(mode);
-  if (flags === undefined) throw new FsError('EINVAL', `${mode} is no way to allocate`);
-  fs.fallocate(ino, flags, integer(offset, 'offset'), integer(length, 'length', 1));
+  if (flags === undefined) throw new FsError('EINVAL', `${String(mode)} is no way to allocate`);
+  mustBeRegular(fs, ino);
+  fs.fallocate(ino, flags, offset, length);
 }

@@ -2,21 +2,39 @@
  * An ext4 image as a Node program uses it: the methods of node:fs/promises, on paths inside the image. Every change is
  * journaled as in a mount; nothing is mounted, and nobody's permissions are asked.
  */
+import { constants } from 'node:fs';
 import { FsError } from '../errors.js';
 import { checkFilesystem } from '../ext4/check/check.js';
 import type { Filesystem } from '../ext4/filesystem.js';
 import type { Ino } from '../ext4/inode.js';
 import {
+  argumentError,
+  bytesArgument,
+  encodingArgument,
+  idArgument,
+  integerArgument,
+  type Mode,
+  modeArgument,
+  nameArgument,
+  optionsArgument,
+  type PathLike,
+  pathArgument,
+  type Time,
+  timeArgument,
+} from './arguments.js';
+import {
   changeMode,
   changeOwner,
   changeSize,
   changeTimes,
+  mustBeRegular,
   type SetXattrOptions,
   setAttribute,
-  type Time,
 } from './attributes.js';
+import { copyContent } from './copy-content.js';
 import { EngineRoom, type ImageSettings } from './engine-room.js';
-import { type Access, FileHandle } from './file-handle.js';
+import { FileHandle } from './file-handle.js';
+import { piecesOf } from './io-arguments.js';
 import {
   createFile,
   makeDirectory,
@@ -27,7 +45,8 @@ import {
   removeFile,
   renamePath,
 } from './names.js';
-import { bytesOf, findInode, findPlace, joinReal, type PathLike, parentOf, textOf } from './paths.js';
+import { openFlags } from './open-flags.js';
+import { findInode, findPlace, joinPath, joinReal, parentOf, textOf } from './paths.js';
 import { Dirent, Stats } from './stats.js';
 
 const S_IFMT = 0o170000;
@@ -38,21 +57,34 @@ const RENAME_EXCHANGE = 2;
 /** The file type of a directory entry (EXT4_FT_*) as the type bits of a mode; 0: the inode knows. */
 const MODE_OF_TYPE = [0, S_IFREG, S_IFDIR, 0o020000, 0o060000, 0o010000, 0o140000, 0o120000];
 
-const ACCESS: Readonly<Record<string, Access & { creates: boolean; truncates: boolean }>> = {
-  r: { reads: true, writes: false, appends: false, creates: false, truncates: false },
-  'r+': { reads: true, writes: true, appends: false, creates: false, truncates: false },
-  w: { reads: false, writes: true, appends: false, creates: true, truncates: true },
-  'w+': { reads: true, writes: true, appends: false, creates: true, truncates: true },
-  a: { reads: false, writes: true, appends: true, creates: true, truncates: false },
-  'a+': { reads: true, writes: true, appends: true, creates: true, truncates: false },
-};
+export interface ReadFileOptions {
+  readonly encoding?: BufferEncoding | null;
+  /** 'r' by default. */
+  readonly flag?: string | number;
+}
 
-export interface WriteOptions {
-  readonly mode?: number;
+export interface WriteFileOptions {
+  /** Of strings; UTF-8 by default. */
+  readonly encoding?: BufferEncoding | null;
+  readonly mode?: Mode;
   /** 'w' by default; 'wx' must make it, 'a' appends. */
-  readonly flag?: string;
+  readonly flag?: string | number;
   /** Durable when it resolves. */
   readonly flush?: boolean;
+}
+
+/** Bytes, a string, or something that yields them. */
+export type FileContent =
+  | string
+  | NodeJS.ArrayBufferView
+  | Iterable<string | NodeJS.ArrayBufferView>
+  | AsyncIterable<string | NodeJS.ArrayBufferView>;
+
+export interface ReaddirOptions {
+  /** Of the names; 'buffer': as the bytes that they are. */
+  readonly encoding?: BufferEncoding | 'buffer' | null;
+  readonly withFileTypes?: boolean;
+  readonly recursive?: boolean;
 }
 
 export class Image {
@@ -75,30 +107,35 @@ export class Image {
 
   // Files
 
-  /** Flags as in node:fs: r, r+, w, w+, a, a+, each with x to insist on making the file. */
-  open(path: PathLike, flags = 'r', mode = 0o666): Promise<FileHandle> {
-    const exclusive = flags.includes('x');
-    const access = ACCESS[flags.replace('x', '')];
-    return this.engine.run('open', path, (fs) => {
-      if (access === undefined) throw new FsError('EINVAL', `flags ${flags}`);
-      const place = findPlace(fs, path, !exclusive);
-      if (exclusive && place.ino !== 0) throw new FsError('EEXIST');
-      if (place.ino === 0 && !access.creates) throw new FsError('ENOENT');
+  /** Flags as in node:fs, strings or numbers. Only regular files can be opened for writing. */
+  async open(path: PathLike, flags: string | number = 'r', mode: Mode = 0o666): Promise<FileHandle> {
+    const bytes = pathArgument(path);
+    const how = openFlags(flags);
+    const bits = modeArgument(mode) & 0o7777;
+    return this.engine.run('open', bytes, (fs) => {
+      const place = findPlace(fs, bytes, !how.exclusive);
+      if (how.exclusive && place.ino !== 0) throw new FsError('EEXIST');
+      if (place.ino === 0 && !how.creates) throw new FsError('ENOENT');
       if (place.ino === 0 && place.directoryWanted) throw new FsError('EISDIR');
-      const ino = place.ino !== 0 ? place.ino : createFile(this.engine, place, mode);
-      if (access.writes && (fs.stat(ino).mode & S_IFMT) === S_IFDIR) throw new FsError('EISDIR');
-      if (access.writes && fs.readOnly) throw new FsError('EROFS');
-      if (access.truncates && fs.stat(ino).size > 0) fs.setattr(ino, { size: 0, mtime: 'now', ctime: 'now' });
-      return new FileHandle(this.engine, ino, textOf(path), access);
+      const ino = place.ino !== 0 ? place.ino : createFile(this.engine, place, bits);
+      if (how.writes) mustBeRegular(fs, ino);
+      if (how.writes && fs.readOnly) throw new FsError('EROFS');
+      if (how.truncates && fs.stat(ino).size > 0) changeSize(fs, ino, 0);
+      return new FileHandle(this.engine, ino, textOf(bytes), how);
     });
   }
 
-  async readFile(path: PathLike): Promise<Buffer>;
-  async readFile(path: PathLike, encoding: BufferEncoding): Promise<string>;
-  async readFile(path: PathLike, encoding?: BufferEncoding): Promise<Buffer | string> {
-    const handle = await this.open(path);
+  async readFile(path: PathLike, options?: (ReadFileOptions & { readonly encoding?: null }) | null): Promise<Buffer>;
+  async readFile(
+    path: PathLike,
+    options: BufferEncoding | (ReadFileOptions & { readonly encoding: BufferEncoding }),
+  ): Promise<string>;
+  async readFile(path: PathLike, options?: BufferEncoding | ReadFileOptions | null): Promise<Buffer | string> {
+    const { encoding, flag } = optionsArgument<ReadFileOptions>(options);
+    const handle = await this.open(path, flag ?? 'r');
     try {
-      return encoding === undefined ? await handle.readFile() : await handle.readFile(encoding);
+      const known = encodingArgument(encoding);
+      return known === undefined ? await handle.readFile() : await handle.readFile(known);
     } finally {
       await handle.close();
     }
@@ -106,33 +143,59 @@ export class Image {
 
   async writeFile(
     path: PathLike,
-    data: Uint8Array | string,
-    { mode, flag = 'w', flush = false }: WriteOptions = {},
+    data: FileContent,
+    options?: WriteFileOptions | BufferEncoding | null,
   ): Promise<void> {
-    const handle = await this.open(path, flag, mode);
+    const { encoding, mode, flag, flush } = optionsArgument<WriteFileOptions>(options);
+    const known = encodingArgument(encoding);
+    const pieces = piecesOf(data, known);
+    // What cannot be written must not empty what is there.
+    const first = await pieces.next();
+    const handle = await this.open(path, flag ?? 'w', mode ?? 0o666);
     try {
-      await handle.write(data);
-      if (flush) await handle.sync();
+      if (first.done !== true) await handle.write(first.value);
+      for await (const piece of pieces) await handle.write(piece);
+      if (flush === true) await handle.sync();
     } finally {
       await handle.close();
     }
   }
 
-  appendFile(path: PathLike, data: Uint8Array | string, options: Omit<WriteOptions, 'flag'> = {}): Promise<void> {
-    return this.writeFile(path, data, { ...options, flag: 'a' });
+  async appendFile(
+    path: PathLike,
+    data: FileContent,
+    options?: WriteFileOptions | BufferEncoding | null,
+  ): Promise<void> {
+    const given = optionsArgument<WriteFileOptions>(options);
+    await this.writeFile(path, data, { ...given, flag: given.flag ?? 'a' });
   }
 
-  truncate(path: PathLike, length = 0): Promise<void> {
-    return this.engine.run('truncate', path, (fs) => changeSize(fs, findInode(fs, path, true), length));
+  async truncate(path: PathLike, length = 0): Promise<void> {
+    const bytes = pathArgument(path);
+    integerArgument(length, 'len');
+    await this.engine.run('truncate', bytes, (fs) => changeSize(fs, findInode(fs, bytes, true), length));
   }
 
-  async copyFile(source: PathLike, target: PathLike): Promise<void> {
-    const from = await this.open(source);
+  /** `mode` as in node:fs: COPYFILE_EXCL, COPYFILE_FICLONE; blocks are never shared, so COPYFILE_FICLONE_FORCE is ENOTSUP. */
+  async copyFile(source: PathLike, target: PathLike, mode = 0): Promise<void> {
+    const [sourceBytes, targetBytes] = [pathArgument(source, 'src'), pathArgument(target, 'dest')];
+    const { COPYFILE_EXCL, COPYFILE_FICLONE_FORCE } = constants;
+    integerArgument(mode, 'mode', 0, 7);
+    const from = await this.open(sourceBytes);
     try {
-      const { mode } = await from.stat();
-      const to = await this.open(target, 'w', mode & 0o777);
+      const copied = await this.engine.run('copyfile', sourceBytes, (fs) => {
+        if ((mode & COPYFILE_FICLONE_FORCE) !== 0) throw new FsError('EOPNOTSUPP');
+        const { ino } = findPlace(fs, targetBytes, true);
+        if (ino !== 0 && (mode & COPYFILE_EXCL) !== 0) throw new FsError('EEXIST');
+        mustBeRegular(fs, from.ino);
+        return ino !== from.ino ? fs.stat(from.ino) : null;
+      });
+      // Onto itself, or a link of it: as it is.
+      if (copied === null) return;
+      const flags = (mode & COPYFILE_EXCL) !== 0 ? 'wx' : 'w';
+      const to = await this.open(targetBytes, flags, copied.mode & 0o777);
       try {
-        for await (const piece of from.createReadStream({ highWaterMark: 1 << 20 })) await to.write(piece as Buffer);
+        await copyContent(this.engine, from, to);
       } finally {
         await to.close();
       }
@@ -143,13 +206,24 @@ export class Image {
 
   // Names
 
-  async mkdir(path: PathLike, { recursive = false, mode = 0o777 } = {}): Promise<void> {
-    if (recursive) await this.makeAll(Buffer.from(bytesOf(path)), mode);
-    else await this.engine.run('mkdir', path, () => makeDirectory(this.engine, path, mode));
+  /** With `recursive` it resolves to the first directory that was made, or to undefined. */
+  async mkdir(
+    path: PathLike,
+    options?: Mode | { readonly recursive?: boolean; readonly mode?: Mode } | null,
+  ): Promise<string | undefined> {
+    const bytes = pathArgument(path);
+    const given = typeof options === 'object' && options !== null ? options : { mode: options ?? undefined };
+    const mode = modeArgument(given.mode ?? 0o777) & 0o7777;
+    if (given.recursive === true) {
+      const first = await this.makeAll(bytes, mode);
+      return first === undefined ? undefined : textOf(first);
+    }
+    await this.engine.run('mkdir', bytes, () => makeDirectory(this.engine, bytes, mode));
+    return undefined;
   }
 
   /** What is there already is no error if it is a directory, or leads to one. */
-  private async makeAll(path: Buffer, mode: number): Promise<void> {
+  private async makeAll(path: Uint8Array, mode: number): Promise<Uint8Array | undefined> {
     const there = await this.engine.run('mkdir', path, (fs) => {
       try {
         const { ino } = findPlace(fs, path, true);
@@ -161,208 +235,251 @@ export class Image {
         throw error;
       }
     });
-    if (there === 'there') return;
+    if (there === 'there') return undefined;
     const above = parentOf(path);
-    if (there === 'further up' && above !== null) await this.makeAll(Buffer.from(above), mode);
+    const first = there === 'further up' && above !== null ? await this.makeAll(above, mode) : undefined;
     try {
       await this.engine.run('mkdir', path, () => makeDirectory(this.engine, path, mode));
+      return first ?? path;
     } catch (error) {
       // Somebody else made it meanwhile, or the path ends with "..".
       if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+      return first;
     }
   }
 
-  symlink(target: PathLike, path: PathLike): Promise<void> {
-    return this.engine.run('symlink', path, () => makeSymlink(this.engine, target, path));
+  async symlink(target: PathLike, path: PathLike): Promise<void> {
+    const [to, bytes] = [pathArgument(target, 'target'), pathArgument(path)];
+    await this.engine.run('symlink', bytes, () => makeSymlink(this.engine, to, bytes));
   }
 
-  link(existing: PathLike, path: PathLike): Promise<void> {
-    return this.engine.run('link', path, () => makeLink(this.engine, existing, path));
+  async link(existing: PathLike, path: PathLike): Promise<void> {
+    const [from, bytes] = [pathArgument(existing, 'existingPath'), pathArgument(path, 'newPath')];
+    await this.engine.run('link', bytes, () => makeLink(this.engine, from, bytes));
   }
 
   /** A fifo, a socket or a device node: `mode` says which; `rdev` as in stat. */
-  mknod(path: PathLike, mode: number, rdev = 0): Promise<void> {
-    return this.engine.run('mknod', path, () => makeNode(this.engine, path, mode, rdev));
+  async mknod(path: PathLike, mode: Mode, rdev = 0): Promise<void> {
+    const bytes = pathArgument(path);
+    const bits = integerArgument(modeArgument(mode), 'mode', 0, 0o177777);
+    integerArgument(rdev, 'rdev', 0, 0xffffffff);
+    await this.engine.run('mknod', bytes, () => makeNode(this.engine, bytes, bits, rdev));
   }
 
-  unlink(path: PathLike): Promise<void> {
-    return this.engine.run('unlink', path, () => removeFile(this.engine, path));
+  async unlink(path: PathLike): Promise<void> {
+    const bytes = pathArgument(path);
+    await this.engine.run('unlink', bytes, () => removeFile(this.engine, bytes));
   }
 
-  rmdir(path: PathLike): Promise<void> {
-    return this.engine.run('rmdir', path, () => removeDirectory(this.engine, path));
+  async rmdir(path: PathLike): Promise<void> {
+    const bytes = pathArgument(path);
+    await this.engine.run('rmdir', bytes, () => removeDirectory(this.engine, bytes));
   }
 
   /** With `noReplace` an existing target is EEXIST; with `exchange` the two change places. */
-  rename(from: PathLike, to: PathLike, { noReplace = false, exchange = false } = {}): Promise<void> {
+  async rename(from: PathLike, to: PathLike, { noReplace = false, exchange = false } = {}): Promise<void> {
+    const [old, wanted] = [pathArgument(from, 'oldPath'), pathArgument(to, 'newPath')];
     const flags = (noReplace ? RENAME_NOREPLACE : 0) | (exchange ? RENAME_EXCHANGE : 0);
-    return this.engine.run('rename', from, () => renamePath(this.engine, from, to, flags));
+    await this.engine.run('rename', old, () => renamePath(this.engine, old, wanted, flags));
   }
 
   async rm(path: PathLike, { recursive = false, force = false } = {}): Promise<void> {
+    const bytes = pathArgument(path);
     let stats: Stats;
     try {
-      stats = await this.lstat(path);
+      stats = await this.lstat(bytes);
     } catch (error) {
       if (force && error instanceof Error && 'code' in error && error.code === 'ENOENT') return;
       throw error;
     }
     if (!stats.isDirectory()) {
-      await this.unlink(path);
+      await this.unlink(bytes);
       return;
     }
     if (!recursive) {
-      await this.engine.run('rm', path, () => {
+      await this.engine.run('rm', bytes, () => {
         throw new FsError('EISDIR', 'a directory: say recursive');
       });
     }
-    const base = Buffer.from(path);
-    for (const name of await this.namesIn(path))
-      await this.rm(Buffer.concat([base, Buffer.from('/'), name]), { recursive: true, force: true });
-    await this.rmdir(path);
+    for (const { nameBytes } of await this.entriesIn(bytes))
+      await this.rm(joinPath(bytes, nameBytes), { recursive: true, force: true });
+    await this.rmdir(bytes);
   }
 
   // Directories
 
-  readdir(path: PathLike, options?: { withFileTypes?: false; recursive?: boolean }): Promise<string[]>;
-  readdir(path: PathLike, options: { withFileTypes: true; recursive?: boolean }): Promise<Dirent[]>;
+  readdir(path: PathLike, options: ReaddirOptions & { readonly withFileTypes: true }): Promise<Dirent[]>;
+  readdir(path: PathLike, options: (ReaddirOptions & { readonly encoding: 'buffer' }) | 'buffer'): Promise<Buffer[]>;
+  readdir(path: PathLike, options?: ReaddirOptions | BufferEncoding | null): Promise<string[]>;
   async readdir(
     path: PathLike,
-    { withFileTypes = false, recursive = false }: { withFileTypes?: boolean; recursive?: boolean } = {},
-  ): Promise<string[] | Dirent[]> {
-    const entries = await this.entriesIn(path, textOf(path));
+    options?: ReaddirOptions | BufferEncoding | 'buffer' | null,
+  ): Promise<string[] | Buffer[] | Dirent[]> {
+    const bytes = pathArgument(path);
+    const { encoding, withFileTypes = false, recursive = false } = optionsArgument<ReaddirOptions>(options);
+    const known = encodingArgument(encoding) ?? 'utf8';
+    const entries = await this.entriesIn(bytes);
+    const names: Buffer[] = [];
     if (recursive) {
-      const found: Dirent[] = [];
-      const names: string[] = [];
-      const base = textOf(path).replace(/\/+$/, '');
-      for await (const [name, entry] of this.walk(path)) {
-        found.push(entry);
-        names.push(name.slice(base.length + 1));
+      const all: Dirent[] = [];
+      for await (const [below, entry] of this.below(bytes)) {
+        all.push(entry);
+        names.push(below.subarray(joinPath(bytes, Buffer.alloc(0)).length));
       }
-      return withFileTypes ? found : names;
-    }
-    return withFileTypes ? entries : entries.map(({ name }) => name);
+      if (withFileTypes) return all;
+    } else if (withFileTypes) return entries;
+    else names.push(...entries.map(({ nameBytes }) => nameBytes));
+    return encoding === 'buffer' ? names : names.map((name) => name.toString(known));
   }
 
   /** Everything below a directory, parents before what is in them: its path, and its entry. Links are not followed. */
-  async *walk(path: PathLike = '/'): AsyncGenerator<[path: string, entry: Dirent]> {
-    const base = textOf(path).replace(/\/+$/, '');
-    for (const entry of await this.entriesIn(path, textOf(path))) {
-      const below = `${base}/${entry.name}`;
+  walk(path?: PathLike): AsyncGenerator<[path: string, entry: Dirent]>;
+  walk(path: PathLike, options: { readonly encoding: 'buffer' }): AsyncGenerator<[path: Buffer, entry: Dirent]>;
+  async *walk(
+    path: PathLike = '/',
+    { encoding }: { readonly encoding?: 'buffer' } = {},
+  ): AsyncGenerator<[path: string | Buffer, entry: Dirent]> {
+    for await (const [below, entry] of this.below(pathArgument(path)))
+      yield [encoding === 'buffer' ? below : below.toString(), entry];
+  }
+
+  private async *below(path: Uint8Array): AsyncGenerator<[path: Buffer, entry: Dirent]> {
+    for (const entry of await this.entriesIn(path)) {
+      const below = joinPath(path, entry.nameBytes);
       yield [below, entry];
-      if (entry.isDirectory()) yield* this.walk(below);
+      if (entry.isDirectory()) yield* this.below(below);
     }
   }
 
-  private entriesIn(path: PathLike, parentPath: string): Promise<Dirent[]> {
+  private entriesIn(path: Uint8Array): Promise<Dirent[]> {
     return this.engine.run('scandir', path, (fs) => {
-      const entries: Dirent[] = [];
-      this.visit(fs, path, (name, ino, type) => {
-        const mode = MODE_OF_TYPE[type] || fs.stat(ino).mode;
-        entries.push(new Dirent(Buffer.from(name).toString('utf8'), parentPath, ino, mode));
+      const directory = findInode(fs, path, true);
+      if ((fs.stat(directory).mode & S_IFMT) !== S_IFDIR) throw new FsError('ENOTDIR');
+      const found: { readonly name: Buffer; readonly ino: Ino; readonly type: number }[] = [];
+      fs.readdir(directory, 0, (name, ino, type) => {
+        const isDot = name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e));
+        if (!isDot) found.push({ name: Buffer.from(name), ino, type });
+        return true;
       });
-      return entries;
-    });
-  }
-
-  /** Names as the bytes that they are. */
-  private namesIn(path: PathLike): Promise<Buffer[]> {
-    return this.engine.run('scandir', path, (fs) => {
-      const names: Buffer[] = [];
-      this.visit(fs, path, (name) => names.push(Buffer.from(name)));
-      return names;
-    });
-  }
-
-  private visit(fs: Filesystem, path: PathLike, each: (name: Uint8Array, ino: Ino, type: number) => void): void {
-    const ino = findInode(fs, path, true);
-    if ((fs.stat(ino).mode & S_IFMT) !== S_IFDIR) throw new FsError('ENOTDIR');
-    fs.readdir(ino, 0, (name, child, type) => {
-      const isDot = name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e));
-      if (!isDot) each(name, child, type);
-      return true;
+      const parentPath = textOf(path);
+      return found.map(
+        ({ name, ino, type }) => new Dirent(name, parentPath, ino, MODE_OF_TYPE[type] || fs.stat(ino).mode),
+      );
     });
   }
 
   // Inodes
 
-  stat(path: PathLike): Promise<Stats> {
-    return this.statAs('stat', path, true);
+  async stat(path: PathLike): Promise<Stats> {
+    return this.statAs('stat', pathArgument(path), true);
   }
 
-  lstat(path: PathLike): Promise<Stats> {
-    return this.statAs('lstat', path, false);
+  async lstat(path: PathLike): Promise<Stats> {
+    return this.statAs('lstat', pathArgument(path), false);
   }
 
-  private statAs(syscall: string, path: PathLike, follow: boolean): Promise<Stats> {
+  private statAs(syscall: string, path: Uint8Array, follow: boolean): Promise<Stats> {
     return this.engine.run(syscall, path, (fs) => {
       return new Stats(fs.stat(findInode(fs, path, follow)), fs.volume.geometry.blockSize);
     });
   }
 
-  /** Rejects with ENOENT and the like; permissions are not asked. */
-  async access(path: PathLike): Promise<void> {
-    await this.statAs('access', path, true);
+  /** As for root: rejects with ENOENT and the like, EROFS, and EACCES for X_OK where nobody may execute. */
+  async access(path: PathLike, mode: number = constants.F_OK): Promise<void> {
+    const bytes = pathArgument(path);
+    integerArgument(mode, 'mode', 0, 7);
+    await this.engine.run('access', bytes, (fs) => {
+      const stats = fs.stat(findInode(fs, bytes, true));
+      if ((mode & constants.W_OK) !== 0 && fs.readOnly) throw new FsError('EROFS');
+      const executable = (stats.mode & S_IFMT) === S_IFDIR || (stats.mode & 0o111) !== 0;
+      if ((mode & constants.X_OK) !== 0 && !executable) throw new FsError('EACCES');
+    });
   }
 
-  readlink(path: PathLike): Promise<string> {
-    return this.engine.run('readlink', path, (fs) => textOf(fs.readlink(findInode(fs, path, false))));
+  async readlink(path: PathLike): Promise<string> {
+    const bytes = pathArgument(path);
+    return this.engine.run('readlink', bytes, (fs) => textOf(fs.readlink(findInode(fs, bytes, false))));
   }
 
   /** The path without links, "." and "..". */
-  realpath(path: PathLike): Promise<string> {
-    return this.engine.run('realpath', path, (fs) => {
-      const { ino, real } = findPlace(fs, path, true);
+  async realpath(path: PathLike): Promise<string> {
+    const bytes = pathArgument(path);
+    return this.engine.run('realpath', bytes, (fs) => {
+      const { ino, real } = findPlace(fs, bytes, true);
       if (ino === 0) throw new FsError('ENOENT');
       return textOf(joinReal(real));
     });
   }
 
-  chmod(path: PathLike, mode: number): Promise<void> {
-    return this.engine.run('chmod', path, (fs) => changeMode(fs, findInode(fs, path, true), mode));
+  async chmod(path: PathLike, mode: Mode): Promise<void> {
+    const bytes = pathArgument(path);
+    const bits = modeArgument(mode);
+    await this.engine.run('chmod', bytes, (fs) => changeMode(fs, findInode(fs, bytes, true), bits));
   }
 
   /** -1 leaves an id as it is. */
-  chown(path: PathLike, uid: number, gid: number): Promise<void> {
-    return this.engine.run('chown', path, (fs) => changeOwner(fs, findInode(fs, path, true), uid, gid));
+  async chown(path: PathLike, uid: number, gid: number): Promise<void> {
+    await this.chownAs('chown', pathArgument(path), uid, gid, true);
   }
 
-  lchown(path: PathLike, uid: number, gid: number): Promise<void> {
-    return this.engine.run('lchown', path, (fs) => changeOwner(fs, findInode(fs, path, false), uid, gid));
+  async lchown(path: PathLike, uid: number, gid: number): Promise<void> {
+    await this.chownAs('lchown', pathArgument(path), uid, gid, false);
   }
 
-  utimes(path: PathLike, atime: Time, mtime: Time): Promise<void> {
-    return this.engine.run('utimes', path, (fs) => changeTimes(fs, findInode(fs, path, true), atime, mtime));
+  private async chownAs(syscall: string, path: Uint8Array, uid: number, gid: number, follow: boolean): Promise<void> {
+    idArgument(uid, 'uid');
+    idArgument(gid, 'gid');
+    await this.engine.run(syscall, path, (fs) => changeOwner(fs, findInode(fs, path, follow), uid, gid));
   }
 
-  lutimes(path: PathLike, atime: Time, mtime: Time): Promise<void> {
-    return this.engine.run('lutimes', path, (fs) => changeTimes(fs, findInode(fs, path, false), atime, mtime));
+  async utimes(path: PathLike, atime: Time, mtime: Time): Promise<void> {
+    await this.utimesAs('utimes', pathArgument(path), atime, mtime, true);
+  }
+
+  async lutimes(path: PathLike, atime: Time, mtime: Time): Promise<void> {
+    await this.utimesAs('lutimes', pathArgument(path), atime, mtime, false);
+  }
+
+  private async utimesAs(syscall: string, path: Uint8Array, atime: Time, mtime: Time, follow: boolean): Promise<void> {
+    const [accessed, modified] = [timeArgument(atime, 'atime'), timeArgument(mtime, 'mtime')];
+    await this.engine.run(syscall, path, (fs) => changeTimes(fs, findInode(fs, path, follow), accessed, modified));
   }
 
   // Extended attributes, with their full names: user.*, security.*, trusted.*, system.posix_acl_*. Links are not followed.
 
   /** Null: there is no such attribute. */
-  getxattr(path: PathLike, name: string): Promise<Buffer | null> {
-    return this.engine.run('getxattr', path, (fs) => {
-      const value = fs.getxattr(findInode(fs, path, false), Buffer.from(name));
+  async getxattr(path: PathLike, name: string | Uint8Array): Promise<Buffer | null> {
+    const [bytes, attribute] = [pathArgument(path), nameArgument(name)];
+    return this.engine.run('getxattr', bytes, (fs) => {
+      const value = fs.getxattr(findInode(fs, bytes, false), attribute);
       return value === null ? null : Buffer.from(value);
     });
   }
 
-  setxattr(path: PathLike, name: string, value: Uint8Array | string, options: SetXattrOptions = {}): Promise<void> {
-    const bytes = typeof value === 'string' ? Buffer.from(value) : value;
-    return this.engine.run('setxattr', path, (fs) =>
-      setAttribute(fs, findInode(fs, path, false), Buffer.from(name), bytes, options),
+  async setxattr(
+    path: PathLike,
+    name: string | Uint8Array,
+    value: NodeJS.ArrayBufferView | string,
+    options: SetXattrOptions = {},
+  ): Promise<void> {
+    const [bytes, attribute, content] = [pathArgument(path), nameArgument(name), bytesArgument(value, 'value')];
+    if (typeof options !== 'object' || options === null)
+      throw argumentError('ERR_INVALID_ARG_TYPE', 'The "options" argument must be of type object');
+    const { create, replace } = options;
+    await this.engine.run('setxattr', bytes, (fs) =>
+      setAttribute(fs, findInode(fs, bytes, false), attribute, content, { create, replace }),
     );
   }
 
-  removexattr(path: PathLike, name: string): Promise<void> {
-    return this.engine.run('removexattr', path, (fs) => fs.removexattr(findInode(fs, path, false), Buffer.from(name)));
+  async removexattr(path: PathLike, name: string | Uint8Array): Promise<void> {
+    const [bytes, attribute] = [pathArgument(path), nameArgument(name)];
+    await this.engine.run('removexattr', bytes, (fs) => fs.removexattr(findInode(fs, bytes, false), attribute));
   }
 
-  listxattr(path: PathLike): Promise<string[]> {
-    return this.engine.run('listxattr', path, (fs) =>
-      Buffer.from(fs.listxattr(findInode(fs, path, false)))
+  async listxattr(path: PathLike): Promise<string[]> {
+    const bytes = pathArgument(path);
+    return this.engine.run('listxattr', bytes, (fs) =>
+      Buffer.from(fs.listxattr(findInode(fs, bytes, false)))
         .toString('utf8')
         .split('\0')
         .filter(Boolean),

@@ -4,10 +4,10 @@ import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK } from '.
 import type { Ino } from '../ext4/inode.js';
 import { createInheriting } from '../ext4/posix-acl.js';
 import type { EngineRoom } from './engine-room.js';
-import { bytesOf, findInode, findName, type PathLike, type Place } from './paths.js';
+import { findInode, findName, type Place } from './paths.js';
 
 /** A place without a file, for one that is not to be a directory. Throws FsError EEXIST, ENOENT. */
-function freePlace({ fs }: EngineRoom, path: PathLike): Place {
+function freePlace({ fs }: EngineRoom, path: Uint8Array): Place {
   const place = findName(fs, path);
   if (place.ino !== 0) throw new FsError('EEXIST');
   if (place.directoryWanted) throw new FsError('ENOENT');
@@ -25,7 +25,7 @@ export function createFile(engine: EngineRoom, { parent, name }: Place, mode: nu
   return make(engine, parent, S_IFREG | mode, (limited) => fs.create(parent, name, limited, settings.owner));
 }
 
-export function makeDirectory(engine: EngineRoom, path: PathLike, mode: number): void {
+export function makeDirectory(engine: EngineRoom, path: Uint8Array, mode: number): void {
   const { fs, settings } = engine;
   const { parent, name, ino } = findName(fs, path);
   if (ino !== 0) throw new FsError('EEXIST');
@@ -35,7 +35,7 @@ export function makeDirectory(engine: EngineRoom, path: PathLike, mode: number):
 const NODE_TYPES: ReadonlySet<number> = new Set([S_IFREG, S_IFCHR, S_IFBLK, S_IFIFO, S_IFSOCK]);
 
 /** `mode` with its type bits; none means a regular file. Throws FsError EINVAL for other types than mknod(2) makes. */
-export function makeNode(engine: EngineRoom, path: PathLike, mode: number, rdev: number): void {
+export function makeNode(engine: EngineRoom, path: Uint8Array, mode: number, rdev: number): void {
   const { fs, settings } = engine;
   const type = (mode & S_IFMT) === 0 ? S_IFREG : mode & S_IFMT;
   if (!NODE_TYPES.has(type)) throw new FsError('EINVAL', `mode ${mode.toString(8)}`);
@@ -45,15 +45,14 @@ export function makeNode(engine: EngineRoom, path: PathLike, mode: number, rdev:
   else make(engine, parent, mode, (limited) => fs.mknod(parent, name, limited, rdev, settings.owner));
 }
 
-export function makeSymlink(engine: EngineRoom, target: PathLike, path: PathLike): void {
-  const bytes = bytesOf(target);
-  if (bytes.length === 0) throw new FsError('ENOENT', 'a symbolic link has a target');
-  if (bytes.includes(0)) throw new FsError('EINVAL', 'a path has no NUL');
+export function makeSymlink(engine: EngineRoom, target: Uint8Array, path: Uint8Array): void {
+  if (target.length === 0) throw new FsError('ENOENT', 'a symbolic link has a target');
+  if (target.includes(0)) throw new FsError('EINVAL', 'a path has no NUL');
   const { parent, name } = freePlace(engine, path);
-  engine.fs.symlink(parent, name, bytes, engine.settings.owner);
+  engine.fs.symlink(parent, name, target, engine.settings.owner);
 }
 
-export function makeLink(engine: EngineRoom, existing: PathLike, path: PathLike): void {
+export function makeLink(engine: EngineRoom, existing: Uint8Array, path: Uint8Array): void {
   const ino = findInode(engine.fs, existing, false);
   const { parent, name } = freePlace(engine, path);
   engine.fs.link(ino, parent, name);
@@ -61,7 +60,7 @@ export function makeLink(engine: EngineRoom, existing: PathLike, path: PathLike)
 
 const typeOf = ({ fs }: EngineRoom, ino: Ino) => fs.stat(ino).mode & S_IFMT;
 
-export function removeFile(engine: EngineRoom, path: PathLike): void {
+export function removeFile(engine: EngineRoom, path: Uint8Array): void {
   const { fs } = engine;
   const { parent, name, last, ino, directoryWanted } = findName(fs, path);
   if (ino === 0) throw new FsError('ENOENT');
@@ -73,7 +72,7 @@ export function removeFile(engine: EngineRoom, path: PathLike): void {
 /** Why rmdir(2) leaves these where they are. */
 const NOT_REMOVED = { root: 'EBUSY', dot: 'EINVAL', dotdot: 'ENOTEMPTY' } as const;
 
-export function removeDirectory(engine: EngineRoom, path: PathLike): void {
+export function removeDirectory(engine: EngineRoom, path: Uint8Array): void {
   const { fs } = engine;
   const { parent, name, last, ino } = findName(fs, path);
   if (last !== 'name') throw new FsError(NOT_REMOVED[last]);
@@ -82,7 +81,7 @@ export function removeDirectory(engine: EngineRoom, path: PathLike): void {
 }
 
 /** `flags` are those of renameat2(2). */
-export function renamePath(engine: EngineRoom, from: PathLike, to: PathLike, flags: number): void {
+export function renamePath(engine: EngineRoom, from: Uint8Array, to: Uint8Array, flags: number): void {
   const { fs, settings } = engine;
   const old = findName(fs, from);
   const place = findName(fs, to);

@@ -4,22 +4,11 @@ import type { Filesystem } from '../ext4/filesystem.js';
 import { EXT4_ROOT_INO, S_IFDIR, S_IFLNK, S_IFMT } from '../ext4/format/inode.js';
 import type { Ino } from '../ext4/inode.js';
 
-/** A string is UTF-8; bytes are what the directory has. */
-export type PathLike = string | Uint8Array;
-
 const MAX_SYMLINKS = 40;
 const SLASH = 0x2f;
 const DOT = 0x2e;
 
-/** Throws FsError EINVAL for what a caller without types may pass. */
-export function bytesOf(path: PathLike): Uint8Array {
-  if (typeof path === 'string') return Buffer.from(path);
-  if (path instanceof Uint8Array) return path;
-  throw new FsError('EINVAL', 'neither a string nor bytes');
-}
-
-export const textOf = (path: PathLike): string =>
-  path instanceof Uint8Array ? Buffer.from(path).toString() : String(path);
+export const textOf = (path: Uint8Array): string => Buffer.from(path).toString();
 
 /** Where a path ends: the directory, the last name in it, and what that is. */
 export interface Place {
@@ -57,8 +46,7 @@ export const isDotDot = (name: Uint8Array) => name.length === 2 && name[0] === D
  * Walks the path. With `follow` a symbolic link at its end is followed as well. Throws FsError ENOENT, ENOTDIR, ELOOP,
  * ENAMETOOLONG; that the last name is missing is no error.
  */
-export function findPlace(fs: Filesystem, path: PathLike, follow: boolean): Place {
-  const bytes = bytesOf(path);
+export function findPlace(fs: Filesystem, bytes: Uint8Array, follow: boolean): Place {
   const trail: { readonly ino: Ino; readonly name: Uint8Array }[] = [];
   /** Names still to go, the next one last. */
   const ahead = namesOf(bytes).reverse();
@@ -106,15 +94,14 @@ export function findPlace(fs: Filesystem, path: PathLike, follow: boolean): Plac
 }
 
 /** The inode at the end of the path. Throws FsError ENOENT as well. */
-export function findInode(fs: Filesystem, path: PathLike, follow: boolean): Ino {
+export function findInode(fs: Filesystem, path: Uint8Array, follow: boolean): Ino {
   const { ino } = findPlace(fs, path, follow);
   if (ino === 0) throw new FsError('ENOENT');
   return ino;
 }
 
 /** As {@link findPlace} for a name to be made or removed: a link is not followed, with or without a slash behind it. */
-export function findName(fs: Filesystem, path: PathLike): Place {
-  const bytes = bytesOf(path);
+export function findName(fs: Filesystem, bytes: Uint8Array): Place {
   const bare = withoutSlashes(bytes);
   return { ...findPlace(fs, bare, false), directoryWanted: bare.length < bytes.length };
 }

@@ -101,14 +101,17 @@ export class Stats extends Typed {
 /** As fs.Dirent. */
 export class Dirent extends Typed {
   readonly name: string;
+  /** The name as it is, which need not be UTF-8. */
+  readonly nameBytes: Buffer;
   /** The directory's path, as it was given. */
   readonly parentPath: string;
   readonly ino: number;
   protected readonly type: number;
 
-  constructor(name: string, parentPath: string, ino: number, mode: number) {
+  constructor(name: Buffer, parentPath: string, ino: number, mode: number) {
     super();
-    this.name = name;
+    this.name = name.toString();
+    this.nameBytes = name;
     this.parentPath = parentPath;
     this.ino = ino;
     this.type = mode & S_IFMT;
