@@ -55,6 +55,28 @@ describe('file data', () => {
   });
 });
 
+describe('a transaction', () => {
+  it('commits by itself when it holds 8 MiB of blocks, however large the log is', () => {
+    const { journal, put } = traced(70_000);
+    const first = journal.runningTid;
+    const most = (8 << 20) / BLOCK_SIZE;
+    // Blocks that the log does not come to here.
+    for (let i = 0; i < most - 1; i++) put(60_000 + i, 1);
+    assert.equal(journal.runningTid, first);
+    put(60_000 + most, 1);
+    assert.equal(journal.runningTid, first + 1);
+  });
+
+  it('of a small log commits when it holds an eighth of it', () => {
+    const { journal, put } = traced(81);
+    const first = journal.runningTid;
+    for (let i = 0; i < 9; i++) put(i, 1);
+    assert.equal(journal.runningTid, first);
+    put(9, 1);
+    assert.equal(journal.runningTid, first + 1);
+  });
+});
+
 describe('a journal handle', () => {
   it('puts every block back when its step throws', () => {
     const { journal, cache, put } = traced();
