@@ -4,6 +4,7 @@ export { FileDevice } from './block/file-device.js';
 export { MemoryDevice } from './block/memory-device.js';
 export { CorruptionError, FsError, UnsupportedError } from './errors.js';
 export type { Mode, PathLike, Time } from './library/arguments.js';
+export { Dir } from './library/directory.js';
 export { FileHandle } from './library/file-handle.js';
 export type { AllocationMode } from './library/file-space.js';
 export { Image } from './library/image.js';

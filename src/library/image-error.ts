@@ -1,4 +1,5 @@
 /** What operations of the library reject with: as Node's own file system errors, with code, errno, syscall and path. */
+import { getSystemErrorMap } from 'node:util';
 import { CorruptionError, FsError } from '../errors.js';
 
 export class ImageError extends Error {
@@ -11,8 +12,10 @@ export class ImageError extends Error {
 
   constructor(cause: FsError | CorruptionError, syscall: string, path: string | undefined) {
     const where = path === undefined ? '' : ` '${path}'`;
-    const detail = cause.message === cause.code ? '' : ` (${cause.message.replace(`${cause.code}: `, '')})`;
-    super(`${cause.code}, ${syscall}${where}${detail}`, { cause });
+    const detail = cause.message.replace(`${cause.code}: `, '');
+    const [, sentence] = getSystemErrorMap().get(-cause.errno) ?? [];
+    const more = sentence === undefined || cause.message === cause.code ? '' : ` (${detail})`;
+    super(`${cause.code}: ${sentence ?? detail}, ${syscall}${where}${more}`, { cause });
     this.name = 'ImageError';
     this.code = cause.code;
     this.errno = -cause.errno;

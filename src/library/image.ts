@@ -2,11 +2,11 @@
  * An ext4 image as a Node program uses it: the methods of node:fs/promises, on paths inside the image. Every change is
  * journaled as in a mount; nothing is mounted, and nobody's permissions are asked.
  */
+import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { FsError } from '../errors.js';
 import { checkFilesystem } from '../ext4/check/check.js';
 import type { Filesystem } from '../ext4/filesystem.js';
-import type { Ino } from '../ext4/inode.js';
 import {
   argumentError,
   bytesArgument,
@@ -32,9 +32,11 @@ import {
   setAttribute,
 } from './attributes.js';
 import { copyContent } from './copy-content.js';
+import { Dir } from './directory.js';
 import { EngineRoom, type ImageSettings } from './engine-room.js';
 import { FileHandle } from './file-handle.js';
 import { piecesOf } from './io-arguments.js';
+import { entriesBelow, entriesIn } from './listing.js';
 import {
   createFile,
   makeDirectory,
@@ -47,16 +49,12 @@ import {
 } from './names.js';
 import { openFlags } from './open-flags.js';
 import { findInode, findPlace, joinPath, joinReal, parentOf, textOf } from './paths.js';
-import { Dirent, Stats } from './stats.js';
+import { type Dirent, Stats } from './stats.js';
 
 const S_IFMT = 0o170000;
 const S_IFDIR = 0o040000;
-const S_IFREG = 0o100000;
 const RENAME_NOREPLACE = 1;
 const RENAME_EXCHANGE = 2;
-/** The file type of a directory entry (EXT4_FT_*) as the type bits of a mode; 0: the inode knows. */
-const MODE_OF_TYPE = [0, S_IFREG, S_IFDIR, 0o020000, 0o060000, 0o010000, 0o140000, 0o120000];
-
 export interface ReadFileOptions {
   readonly encoding?: BufferEncoding | null;
   /** 'r' by default. */
@@ -222,6 +220,21 @@ export class Image {
     return undefined;
   }
 
+  /** A new directory whose name is `prefix` and six characters; resolves to it. */
+  async mkdtemp(prefix: string): Promise<string> {
+    if (typeof prefix !== 'string')
+      throw argumentError('ERR_INVALID_ARG_TYPE', 'The "prefix" argument must be of type string');
+    for (;;) {
+      const path = `${prefix}${randomBytes(6).toString('base64url').slice(0, 6)}`;
+      try {
+        await this.mkdir(path, 0o700);
+        return path;
+      } catch (error) {
+        if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+      }
+    }
+  }
+
   /** What is there already is no error if it is a directory, or leads to one. */
   private async makeAll(path: Uint8Array, mode: number): Promise<Uint8Array | undefined> {
     const there = await this.engine.run('mkdir', path, (fs) => {
@@ -301,7 +314,7 @@ export class Image {
         throw new FsError('EISDIR', 'a directory: say recursive');
       });
     }
-    for (const { nameBytes } of await this.entriesIn(bytes))
+    for (const { nameBytes } of await entriesIn(this.engine, bytes))
       await this.rm(joinPath(bytes, nameBytes), { recursive: true, force: true });
     await this.rmdir(bytes);
   }
@@ -318,11 +331,11 @@ export class Image {
     const bytes = pathArgument(path);
     const { encoding, withFileTypes = false, recursive = false } = optionsArgument<ReaddirOptions>(options);
     const known = encodingArgument(encoding) ?? 'utf8';
-    const entries = await this.entriesIn(bytes);
+    const entries = await entriesIn(this.engine, bytes);
     const names: Buffer[] = [];
     if (recursive) {
       const all: Dirent[] = [];
-      for await (const [below, entry] of this.below(bytes)) {
+      for await (const [below, entry] of entriesBelow(this.engine, bytes)) {
         all.push(entry);
         names.push(below.subarray(joinPath(bytes, Buffer.alloc(0)).length));
       }
@@ -332,6 +345,11 @@ export class Image {
     return encoding === 'buffer' ? names : names.map((name) => name.toString(known));
   }
 
+  async opendir(path: PathLike): Promise<Dir> {
+    const bytes = pathArgument(path);
+    return new Dir(textOf(bytes), await entriesIn(this.engine, bytes));
+  }
+
   /** Everything below a directory, parents before what is in them: its path, and its entry. Links are not followed. */
   walk(path?: PathLike): AsyncGenerator<[path: string, entry: Dirent]>;
   walk(path: PathLike, options: { readonly encoding: 'buffer' }): AsyncGenerator<[path: Buffer, entry: Dirent]>;
@@ -339,33 +357,8 @@ export class Image {
     path: PathLike = '/',
     { encoding }: { readonly encoding?: 'buffer' } = {},
   ): AsyncGenerator<[path: string | Buffer, entry: Dirent]> {
-    for await (const [below, entry] of this.below(pathArgument(path)))
+    for await (const [below, entry] of entriesBelow(this.engine, pathArgument(path)))
       yield [encoding === 'buffer' ? below : below.toString(), entry];
-  }
-
-  private async *below(path: Uint8Array): AsyncGenerator<[path: Buffer, entry: Dirent]> {
-    for (const entry of await this.entriesIn(path)) {
-      const below = joinPath(path, entry.nameBytes);
-      yield [below, entry];
-      if (entry.isDirectory()) yield* this.below(below);
-    }
-  }
-
-  private entriesIn(path: Uint8Array): Promise<Dirent[]> {
-    return this.engine.run('scandir', path, (fs) => {
-      const directory = findInode(fs, path, true);
-      if ((fs.stat(directory).mode & S_IFMT) !== S_IFDIR) throw new FsError('ENOTDIR');
-      const found: { readonly name: Buffer; readonly ino: Ino; readonly type: number }[] = [];
-      fs.readdir(directory, 0, (name, ino, type) => {
-        const isDot = name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e));
-        if (!isDot) found.push({ name: Buffer.from(name), ino, type });
-        return true;
-      });
-      const parentPath = textOf(path);
-      return found.map(
-        ({ name, ino, type }) => new Dirent(name, parentPath, ino, MODE_OF_TYPE[type] || fs.stat(ino).mode),
-      );
-    });
   }
 
   // Inodes

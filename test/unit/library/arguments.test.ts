@@ -397,6 +397,28 @@ describe('arguments of the library', function () {
       ];
     }));
 
+  it('of opendir, mkdtemp, and what is told of a failure', () =>
+    onBoth(async (fs, at) => {
+      await fs.mkdir(at('/d'));
+      for (const name of ['one', 'two']) await fs.writeFile(at(`/d/${name}`), name);
+      const names: string[] = [];
+      for await (const entry of await fs.opendir(at('/d'))) names.push(entry.name);
+      const directory = await fs.opendir(at('/d'));
+      const first = await directory.read();
+      await directory.close();
+      const made = await fs.mkdtemp(at('/d/tmp-'));
+      const { mode } = await fs.stat(made);
+      const told = await fs.readFile(at('/nothing')).catch((error: Error) => error.message);
+      return [
+        names.sort(),
+        first?.isFile(),
+        await codeOfRejected((async () => directory.read())()),
+        made.slice(at('/d/tmp-').length).length,
+        mode & 0o777,
+        String(told).replace(at('/'), '/'),
+      ];
+    }));
+
   it('of openImage', async () => {
     const bytes = makeImage(16, []).slice();
     for (const source of [undefined, null, {}, 5, Symbol('s'), { read() {} }])
