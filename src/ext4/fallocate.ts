@@ -9,7 +9,7 @@ import { collapseRange, insertRange } from './fallocate-shift.js';
 import { EXT4_APPEND_FL, EXT4_IMMUTABLE_FL } from './format/inode.js';
 import { moveToBlock } from './inline-data.js';
 import { type Ino, Inode } from './inode.js';
-import { allocateUnwritten } from './iomap.js';
+import { allocateUnwritten, dataInode } from './iomap.js';
 import { allowFileSize } from './superblock-io.js';
 import type { Volume } from './volume.js';
 
@@ -131,10 +131,10 @@ function finish(vol: Volume, ino: Ino, end: number): void {
 
 /**
  * The first byte of data, or of a hole, at or after `offsetBytes`. Unwritten extents are holes; the end of the file is
- * one, too. Throws FsError ENXIO at or behind the end, and for `data` if there is none.
+ * one, too. Throws FsError ENXIO at or behind the end, and for `data` if there is none; EISDIR, EINVAL.
  */
 export function seekDataHole(vol: Volume, ino: Ino, offsetBytes: number, whence: 'data' | 'hole'): number {
-  const inode = Inode.get(vol, ino);
+  const inode = dataInode(vol, ino);
   const size = inode.sizeBytes;
   if (!(offsetBytes >= 0) || offsetBytes >= size) throw new FsError('ENXIO');
   if (inode.hasInlineData) return whence === 'data' ? offsetBytes : size;

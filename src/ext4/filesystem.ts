@@ -7,7 +7,6 @@ import { CorruptionError, FsError } from '../errors.js';
 import { whenSpaceReturns } from './block-alloc.js';
 import { readDirectory } from './dir.js';
 import { foldsCase } from './dir-name.js';
-import { isEncrypted } from './encrypted-names.js';
 import { evictAll } from './evict.js';
 import { growInodes } from './extra-isize.js';
 import { fallocate, seekDataHole } from './fallocate.js';
@@ -383,8 +382,7 @@ export class Filesystem {
   }
   /** Fills `into` with the data from `posBytes` on, wherever it is; zeroes behind it. */
   readData(ino: Ino, posBytes: number, into: Uint8Array): void {
-    const inode = Inode.get(this.volume, ino);
-    if (isEncrypted(inode)) throw new FsError('ENOKEY', `inode ${ino} is encrypted`);
+    const inode = iomap.dataInode(this.volume, ino);
     if (inode.hasInlineData) readInline(inode, posBytes, into);
     else if (inode.hasFlag(EXT4_VERITY_FL)) readVerified(inode, posBytes, into);
     else readData(inode, posBytes, into);

@@ -60,7 +60,8 @@ const STREAM_BLOCKS = 16;
 const MIN_WINDOW_BLOCKS = 8;
 const MAX_WINDOW_BYTES = 8 << 20;
 
-function dataInode(vol: Volume, ino: Ino): Inode {
+/** An inode with data of its own: i_block of a device node is its number, of a short link its target. Throws FsError ENOKEY, EISDIR, EINVAL. */
+export function dataInode(vol: Volume, ino: Ino): Inode {
   const inode = Inode.get(vol, ino);
   if (isEncrypted(inode)) throw new FsError('ENOKEY', `inode ${ino} is encrypted`);
   if (inode.isRegular) return inode;

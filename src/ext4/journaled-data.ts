@@ -13,7 +13,7 @@ import { fileData } from './file-data.js';
 import { TABLE_CREDITS } from './indirect-edit.js';
 import { fitsInline, moveToBlock, writeInline } from './inline-data.js';
 import { type Ino, Inode } from './inode.js';
-import { checkWritable, raiseSize } from './iomap.js';
+import { checkWritable, dataInode, raiseSize } from './iomap.js';
 import type { Volume } from './volume.js';
 
 /** Blocks of one handle: small enough for the smallest log. */
@@ -23,7 +23,7 @@ const WRITE_CREDITS = BLOCKS_PER_HANDLE + 2 * EXTENT_CREDITS + TABLE_CREDITS + 8
 
 /**
  * Writes `bytes` at `posBytes`, in one handle for every BLOCKS_PER_HANDLE blocks; `opflags` as for begin, `flags` as for ioend. Throws FsError
- * (EFBIG, ENOSPC, EPERM, EROFS), after which a part may have been written.
+ * (EFBIG, ENOSPC, EPERM, EROFS, EISDIR, EINVAL), after which a part may have been written.
  */
 export function writeJournaled(
   vol: Volume,
@@ -33,7 +33,7 @@ export function writeJournaled(
   opflags: number,
   flags: number,
 ): void {
-  checkWritable(Inode.get(vol, ino), opflags);
+  checkWritable(dataInode(vol, ino), opflags);
   if (fitsInline(Inode.get(vol, ino), posBytes + bytes.length)) {
     vol.journal.run(2, (handle) => {
       writeInline(handle, Inode.get(vol, ino), posBytes, bytes);
