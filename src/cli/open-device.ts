@@ -1,10 +1,10 @@
 /** From the words of a mount to the device that is served: image, partition, side file, external journal. */
 import { createHash } from 'node:crypto';
-import { closeSync, ftruncateSync, openSync } from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync, openSync } from 'node:fs';
 import type { BlockDevice } from '../block/device.js';
 import { FileDevice } from '../block/file-device.js';
 import { SideFileDevice } from '../block/side-file.js';
-import { FsError } from '../errors.js';
+import { CorruptionError, FsError } from '../errors.js';
 import { withBackupSuperblock } from '../ext4/backup-superblock.js';
 import { SUPERBLOCK_OFFSET } from '../ext4/format/superblock.js';
 import { attachJournal } from './attach-journal.js';
@@ -78,10 +78,14 @@ function openImage(image: string, part: Part, options: MountOptions, tell: (line
 
 function withSideFile(below: FileDevice, path: string): BlockDevice {
   const bytes = SideFileDevice.fileBytes(below.sizeBytes);
-  // Sparse: it takes the space of what is written, and has its length from the start.
   const fd = openSync(path, 'a+');
   try {
-    ftruncateSync(fd, bytes);
+    const stat = fstatSync(fd);
+    // What someone else has in that file stays as it is.
+    if (!stat.isFile() || (stat.size !== 0 && stat.size !== bytes))
+      throw new CorruptionError('overlay file', path, 'it is no overlay file, or belongs to another image');
+    // Sparse: it takes the space of what is written, and has its length from the start.
+    if (stat.size === 0) ftruncateSync(fd, bytes);
   } finally {
     closeSync(fd);
   }

@@ -395,6 +395,21 @@ describe('the mount option', function () {
         assert.deepEqual(run(EXT4D, ['umount', mountpoint]), { code: 0, output: '' });
       }
       assert.ok(readFileSync(dirty).equals(asItWas));
+      // A file of someone else's, and the side file of an image of another size, stay as they are.
+      const other = join(scratch, 'other');
+      writeFileSync(other, 'not an overlay file');
+      const shorter = join(scratch, 'shorter');
+      makeImageFile(shorter, 32);
+      for (const [below, side] of [
+        [image, other],
+        [shorter, join(scratch, 'side')],
+      ]) {
+        const contentBefore = readFileSync(side);
+        const refused = run(EXT4D, ['mount', '-o', `overlay=${side}`, below, mountpoint]);
+        assert.equal(refused.code, 32, refused.output);
+        assert.match(refused.output, /is no overlay file, or belongs to another image; nothing was changed/);
+        assert.ok(readFileSync(side).equals(contentBefore));
+      }
       // Another image, as long, is not what the side file belongs to.
       makeImageFile(image, 64);
       const refused = run(EXT4D, ['mount', '-o', options, image, mountpoint]);
