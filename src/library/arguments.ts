@@ -4,6 +4,7 @@
  * ERR_INVALID_ARG_VALUE or ERR_OUT_OF_RANGE, as in Node.
  */
 import { fileURLToPath } from 'node:url';
+import { isDate, isUint8Array } from 'node:util/types';
 import type { Timestamp } from '../ext4/volume.js';
 
 /** A string is UTF-8; bytes are what the directory has; a file URL is the path in it, inside the image. */
@@ -27,14 +28,17 @@ export function argumentError(
 const wrongType = (what: string, wanted: string, value: unknown) =>
   argumentError('ERR_INVALID_ARG_TYPE', `The "${what}" argument must be ${wanted}. Received ${shown(value)}`);
 
-function shown(value: unknown): string {
-  if (value === null || value === undefined) return String(value);
+/** For messages: nothing that is asked of a value may fail. */
+export function shown(value: unknown): string {
+  if (typeof value === 'string') return `'${value}'`;
+  if (typeof value === 'number' || value === null || value === undefined) return String(value);
   return typeof value === 'object' || typeof value === 'function' ? typeof value : `type ${typeof value}`;
 }
 
+/** Copied: the caller may change or transfer its bytes before they are looked at. */
 export function pathArgument(path: unknown, what = 'path'): Uint8Array {
   if (typeof path === 'string') return Buffer.from(path);
-  if (path instanceof Uint8Array) return path;
+  if (isUint8Array(path)) return Buffer.from(path);
   if (path instanceof URL) return Buffer.from(fileURLToPath(path));
   throw wrongType(what, 'of type string or an instance of Uint8Array or URL', path);
 }
@@ -54,6 +58,31 @@ export function integerArgument(
   );
 }
 
+/** Undefined is `fallback`. */
+export function booleanArgument(value: unknown, what: string, fallback = false): boolean {
+  if (value === undefined) return fallback;
+  if (typeof value === 'boolean') return value;
+  throw wrongType(what, 'of type boolean', value);
+}
+
+export function stringArgument(value: unknown, what: string): string {
+  if (typeof value === 'string') return value;
+  throw wrongType(what, 'of type string', value);
+}
+
+/** Undefined stays so. */
+export function functionArgument<T>(value: T, what: string): T {
+  if (value === undefined || typeof value === 'function') return value;
+  throw wrongType(what, 'of type function', value);
+}
+
+/** An object of options; none at all is an empty one. */
+export function objectArgument<T extends object>(value: Partial<T> | null | undefined, what = 'options'): Partial<T> {
+  if (value === undefined || value === null) return {};
+  if (typeof value === 'object' && !Array.isArray(value) && !ArrayBuffer.isView(value)) return value;
+  throw wrongType(what, 'of type object', value);
+}
+
 export function modeArgument(mode: unknown, what = 'mode'): number {
   if (typeof mode !== 'string') return integerArgument(mode, what, 0, 0xffffffff);
   if (/^[0-7]+$/.test(mode)) return integerArgument(Number.parseInt(mode, 8), what, 0, 0xffffffff);
@@ -65,13 +94,14 @@ export const idArgument = (id: unknown, what: string) => integerArgument(id, wha
 
 export function timeArgument(time: unknown, what: string): Timestamp {
   if (isTimestamp(time)) {
-    integerArgument(time.seconds, `${what}.seconds`, Number.MIN_SAFE_INTEGER);
-    integerArgument(time.nanoseconds, `${what}.nanoseconds`, 0, NANOSECONDS - 1);
-    return { seconds: time.seconds, nanoseconds: time.nanoseconds };
+    return {
+      seconds: integerArgument(time.seconds, `${what}.seconds`, Number.MIN_SAFE_INTEGER),
+      nanoseconds: integerArgument(time.nanoseconds, `${what}.nanoseconds`, 0, NANOSECONDS - 1),
+    };
   }
-  const ms = time instanceof Date ? time.getTime() : secondsOf(time, what) * 1000;
+  const ms = isDate(time) ? time.getTime() : secondsOf(time, what) * 1000;
   if (!Number.isFinite(ms))
-    throw argumentError('ERR_OUT_OF_RANGE', `The "${what}" argument is no time: ${String(time)}`);
+    throw argumentError('ERR_OUT_OF_RANGE', `The "${what}" argument is no time: ${shown(time)}`);
   const seconds = Math.floor(ms / 1000);
   // A double holds about a microsecond of today's seconds.
   const nanoseconds = Math.round((ms - seconds * 1000) * 1000) * 1000;
@@ -90,7 +120,9 @@ function secondsOf(time: unknown, what: string): number {
 /** A string is encoded; any view of a buffer is its bytes. */
 export function bytesArgument(data: unknown, what: string, encoding: BufferEncoding = 'utf8'): Uint8Array {
   if (typeof data === 'string') return Buffer.from(data, encoding);
-  if (data instanceof Uint8Array) return data;
+  // Bytes that were transferred elsewhere are none, and would throw at whoever looks.
+  if (ArrayBuffer.isView(data) && data.byteLength === 0) return new Uint8Array(0);
+  if (isUint8Array(data)) return data;
   if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   throw wrongType(what, 'of type string or an instance of Buffer, TypedArray, or DataView', data);
 }
@@ -98,7 +130,7 @@ export function bytesArgument(data: unknown, what: string, encoding: BufferEncod
 /** The name of an attribute. */
 export function nameArgument(name: unknown): Uint8Array {
   if (typeof name === 'string') return Buffer.from(name);
-  if (name instanceof Uint8Array) return name;
+  if (isUint8Array(name)) return Buffer.from(name);
   throw wrongType('name', 'of type string or an instance of Uint8Array', name);
 }
 
@@ -118,6 +150,6 @@ export function encodingArgument(encoding: unknown): BufferEncoding | undefined 
   if (typeof encoding === 'string' && Buffer.isEncoding(encoding)) return encoding;
   throw argumentError(
     'ERR_INVALID_ARG_VALUE',
-    `The argument 'encoding' is invalid encoding. Received ${String(encoding)}`,
+    `The argument 'encoding' is invalid encoding. Received ${shown(encoding)}`,
   );
 }

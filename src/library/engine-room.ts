@@ -5,8 +5,8 @@
 import { CorruptionError, FsError, UnsupportedError } from '../errors.js';
 import type { Filesystem } from '../ext4/filesystem.js';
 import type { Ino } from '../ext4/inode.js';
-import { explained } from './image-error.js';
-import { textOf } from './paths.js';
+import { explained, type Subject } from './image-error.js';
+import { BigIntStats, Stats } from './stats.js';
 
 /** Space that others free meanwhile may be taken again before an operation gets it. */
 const SPACE_RETRIES = 8;
@@ -24,9 +24,14 @@ export interface ImageSettings {
   readonly umask: number;
 }
 
+/** Images opened so far. */
+let opened = 0;
+
 export class EngineRoom {
   readonly fs: Filesystem;
   readonly settings: ImageSettings;
+  /** st_dev of all that is in it. */
+  readonly dev = ++opened;
   private readonly opens = new Map<Ino, number>();
   private readonly openedReadOnly: boolean;
   private lastTurnMs = performance.now();
@@ -43,9 +48,8 @@ export class EngineRoom {
    * UnsupportedError as it is. `operation` must be one that can be tried again after ENOSPC. What callers passed is
    * checked before (arguments.ts): any other exception in `operation` is a bug of the engine, and ends all writing.
    */
-  async run<T>(syscall: string, path: Uint8Array | string | undefined, operation: (fs: Filesystem) => T): Promise<T> {
+  async run<T>(syscall: string, subject: Subject, operation: (fs: Filesystem) => T): Promise<T> {
     const { fs } = this;
-    const text = path instanceof Uint8Array ? textOf(path) : path;
     await this.breathe();
     let outOfSpace: FsError | null = null;
     for (let tries = 0; ; tries++) {
@@ -53,18 +57,18 @@ export class EngineRoom {
       while (!this.closed && !fs.readOnly && fs.needsThrottle()) {
         await new Promise<void>((ready) => fs.onceReady(ready));
       }
-      if (this.closed) throw explained(new FsError('EBADF', 'the image has been closed'), syscall, text);
+      if (this.closed) throw explained(new FsError('EBADF', 'the image has been closed'), syscall, subject);
       try {
         return operation(fs);
       } catch (error) {
         // The commit that was to bring space back has failed: this is why.
-        if (outOfSpace !== null && fs.readOnly) throw explained(outOfSpace, syscall, text);
+        if (outOfSpace !== null && fs.readOnly) throw explained(outOfSpace, syscall, subject);
         if (tries < SPACE_RETRIES && error instanceof FsError && error.code === 'ENOSPC') {
           outOfSpace = error;
           if (await this.moreSpace()) continue;
         }
         this.judge(error);
-        throw explained(error, syscall, text);
+        throw explained(error, syscall, subject);
       } finally {
         fs.endOfOperation();
       }
@@ -91,6 +95,17 @@ export class EngineRoom {
     if (performance.now() - this.lastTurnMs < TURN_MS) return;
     await new Promise<void>((done) => setImmediate(done));
     this.lastTurnMs = performance.now();
+  }
+
+  /** As {@link run}: what stat shows of the inode that `find` finds. */
+  stat(
+    syscall: string,
+    subject: Subject,
+    bigint: boolean,
+    find: (fs: Filesystem) => Ino,
+  ): Promise<Stats | BigIntStats> {
+    const Shape = bigint ? BigIntStats : Stats;
+    return this.run(syscall, subject, (fs) => new Shape(fs.stat(find(fs)), fs.volume.geometry.blockSize, this.dev));
   }
 
   /** fsync of an inode, or of everything. There is nothing to do in what was opened for reading. */

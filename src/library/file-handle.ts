@@ -1,15 +1,19 @@
 /** An open file, as the FileHandle of node:fs/promises. */
 import { constants } from 'node:buffer';
-import { Readable, Writable } from 'node:stream';
+import { createInterface, type Interface } from 'node:readline';
+import { Readable, type Writable } from 'node:stream';
+import type { ReadableStream } from 'node:stream/web';
 import { FsError } from '../errors.js';
 import type { Ino } from '../ext4/inode.js';
 import {
   argumentError,
+  booleanArgument,
   encodingArgument,
   idArgument,
   integerArgument,
   type Mode,
   modeArgument,
+  objectArgument,
   optionsArgument,
   type Time,
   timeArgument,
@@ -17,26 +21,31 @@ import {
 import { changeMode, changeOwner, changeSize, changeTimes } from './attributes.js';
 import type { EngineRoom } from './engine-room.js';
 import { readBytes, writeBytes } from './file-bytes.js';
-import { type AllocationMode, changeSpace } from './file-space.js';
+import { type AllocationMode, allocationFlags, changeSpace } from './file-space.js';
 import { explained } from './image-error.js';
-import { piecesOf, type ReadOptions, readSpan, writeSpan } from './io-arguments.js';
+import type { FileContent, StatOptions } from './image-options.js';
+import { buffersArgument, piecesOf, positionOf, type ReadOptions, readSpan, writeSpan } from './io-arguments.js';
 import type { Access } from './open-flags.js';
-import { Stats } from './stats.js';
+import type { BigIntStats, Stats } from './stats.js';
+import { readStream, type StreamOptions, type WriteStreamOptions, writeStream } from './streams.js';
 
 /** Bytes of one operation: between two of them others get their turn. */
 const PIECE_BYTES = 1 << 20;
 
-export interface StreamOptions {
-  /** What a read stream gives and a write stream takes is text in it. */
-  readonly encoding?: BufferEncoding | null;
-  /** First byte, and last, inclusive. */
-  readonly start?: number;
-  readonly end?: number;
-  readonly highWaterMark?: number;
-}
-
 interface Encoded {
   readonly encoding?: BufferEncoding | null;
+}
+
+/** Throws RangeError ERR_FS_FILE_TOO_LARGE. */
+function roomFor(bytes: number): Buffer {
+  const tooLarge = () =>
+    argumentError('ERR_FS_FILE_TOO_LARGE', `File size (${bytes}) is greater than a buffer can hold: use a stream`);
+  if (bytes > constants.MAX_LENGTH) throw tooLarge();
+  try {
+    return Buffer.alloc(bytes);
+  } catch {
+    throw tooLarge();
+  }
 }
 
 export class FileHandle {
@@ -58,7 +67,7 @@ export class FileHandle {
   }
 
   /** As in Node: a buffer with offset, length and position, or with options; without a position on from the last read. */
-  async read<T extends Uint8Array = Buffer>(
+  async read<T extends NodeJS.ArrayBufferView = Buffer>(
     buffer?: T | (ReadOptions & { readonly buffer?: T }),
     offset?: number | ReadOptions | null,
     length?: number | null,
@@ -106,26 +115,32 @@ export class FileHandle {
     return { bytesWritten: span.bytes.length, buffer: data };
   }
 
-  async readv<T extends readonly Uint8Array[]>(
+  async readv<T extends readonly NodeJS.ArrayBufferView[]>(
     buffers: T,
-    position: number | null = null,
+    position?: number | bigint | null,
   ): Promise<{ bytesRead: number; buffers: T }> {
+    buffersArgument(buffers);
+    const start = positionOf(position);
+    this.mustAllow('read', 'reads');
     let total = 0;
     for (const buffer of buffers) {
-      const { bytesRead } = await this.read(buffer, { position: position === null ? null : position + total });
+      const { bytesRead } = await this.read(buffer, { position: start === null ? null : start + total });
       total += bytesRead;
-      if (bytesRead < buffer.length) break;
+      if (bytesRead < buffer.byteLength) break;
     }
     return { bytesRead: total, buffers };
   }
 
-  async writev<T extends readonly Uint8Array[]>(
+  async writev<T extends readonly NodeJS.ArrayBufferView[]>(
     buffers: T,
-    position: number | null = null,
+    position?: number | bigint | null,
   ): Promise<{ bytesWritten: number; buffers: T }> {
+    buffersArgument(buffers);
+    const start = positionOf(position);
+    this.mustAllow('write', 'writes');
     let total = 0;
     for (const buffer of buffers) {
-      const { bytesWritten } = await this.write(buffer, { position: position === null ? null : position + total });
+      const { bytesWritten } = await this.write(buffer, { position: start === null ? null : start + total });
       total += bytesWritten;
     }
     return { bytesWritten: total, buffers };
@@ -136,25 +151,21 @@ export class FileHandle {
   async readFile(options: BufferEncoding | { readonly encoding: BufferEncoding }): Promise<string>;
   async readFile(options?: BufferEncoding | Encoded | null): Promise<Buffer | string> {
     const encoding = encodingArgument(optionsArgument<Encoded>(options).encoding);
+    this.mustAllow('read', 'reads');
     const { size } = await this.stat();
-    const length = Math.max(0, size - this.position);
-    if (length > constants.MAX_LENGTH)
-      throw argumentError(
-        'ERR_FS_FILE_TOO_LARGE',
-        `File size (${length}) is greater than a buffer can hold: use a stream`,
-      );
-    const { buffer, bytesRead } = await this.read<Buffer>(Buffer.alloc(length));
+    const { buffer, bytesRead } = await this.read<Buffer>(roomFor(Math.max(0, size - this.position)));
     const content = buffer.subarray(0, bytesRead);
     return encoding === undefined ? content : content.toString(encoding);
   }
 
   /** Writes from the position on, as Node does: what is behind it stays. */
-  async writeFile(data: Parameters<typeof piecesOf>[0], options?: Encoded | BufferEncoding | null): Promise<void> {
+  async writeFile(data: FileContent, options?: Encoded | BufferEncoding | null): Promise<void> {
     const encoding = encodingArgument(optionsArgument<Encoded>(options).encoding);
+    this.mustAllow('write', 'writes');
     for await (const piece of piecesOf(data, encoding)) await this.write(piece);
   }
 
-  async appendFile(data: Parameters<typeof piecesOf>[0], options?: Encoded | BufferEncoding | null): Promise<void> {
+  async appendFile(data: FileContent, options?: Encoded | BufferEncoding | null): Promise<void> {
     await this.writeFile(data, options);
   }
 
@@ -169,10 +180,11 @@ export class FileHandle {
    * bytes stay where they are on the image.
    */
   async fallocate(mode: AllocationMode, offset: number, length: number): Promise<void> {
+    const flags = allocationFlags(mode);
     integerArgument(offset, 'offset');
     integerArgument(length, 'length', 1);
     this.mustAllow('fallocate', 'writes');
-    await this.engine.run('fallocate', this.path, (fs) => changeSpace(fs, this.ino, mode, offset, length));
+    await this.engine.run('fallocate', this.path, (fs) => changeSpace(fs, this.ino, flags, offset, length));
   }
 
   async chmod(mode: Mode): Promise<void> {
@@ -191,13 +203,16 @@ export class FileHandle {
 
   async utimes(atime: Time, mtime: Time): Promise<void> {
     const [accessed, modified] = [timeArgument(atime, 'atime'), timeArgument(mtime, 'mtime')];
-    this.mustAllow('futimes');
-    await this.engine.run('futimes', this.path, (fs) => changeTimes(fs, this.ino, accessed, modified));
+    this.mustAllow('futime');
+    await this.engine.run('futime', this.path, (fs) => changeTimes(fs, this.ino, accessed, modified));
   }
 
-  async stat(): Promise<Stats> {
+  stat(options?: StatOptions & { readonly bigint?: false }): Promise<Stats>;
+  stat(options: StatOptions & { readonly bigint: true }): Promise<BigIntStats>;
+  async stat(options?: StatOptions): Promise<Stats | BigIntStats> {
+    const bigint = booleanArgument(objectArgument<StatOptions>(options).bigint, 'options.bigint');
     this.mustAllow('fstat');
-    return this.engine.run('fstat', this.path, (fs) => new Stats(fs.stat(this.ino), fs.volume.geometry.blockSize));
+    return this.engine.stat('fstat', this.path, bigint, () => this.ino);
   }
 
   /** fsync: data and metadata are durable when this resolves, as far as the storage below keeps its word. */
@@ -211,46 +226,25 @@ export class FileHandle {
     await this.engine.sync(this.ino, 'fdatasync', this.path);
   }
 
-  /** Closes the handle when it has ended. */
-  createReadStream(options: StreamOptions = {}): Readable {
-    const { start, end = Number.POSITIVE_INFINITY, highWaterMark = 65_536 } = options;
-    const encoding = encodingArgument(options.encoding);
-    const handle = this;
-    if (start !== undefined) this.position = start;
-    async function* pieces() {
-      try {
-        for (;;) {
-          const length = Math.min(highWaterMark, end + 1 - handle.position);
-          if (length <= 0) return;
-          const { buffer, bytesRead } = await handle.read(Buffer.alloc(length));
-          if (bytesRead === 0) return;
-          yield buffer.subarray(0, bytesRead);
-        }
-      } finally {
-        await handle.close();
-      }
-    }
-    return Readable.from(pieces(), { objectMode: false, highWaterMark, encoding });
+  /** Closes the handle when it has ended, unless it is told otherwise. */
+  createReadStream(options?: StreamOptions | BufferEncoding | null): Readable {
+    return readStream(this, options);
   }
 
-  /** Closes the handle when it has ended. */
-  createWriteStream(options: Omit<StreamOptions, 'end'> = {}): Writable {
-    const { start, highWaterMark = 1 << 20 } = options;
-    const defaultEncoding = encodingArgument(options.encoding);
-    if (start !== undefined) this.position = start;
-    return new Writable({
-      highWaterMark,
-      defaultEncoding,
-      write: (chunk: Uint8Array, _encoding, done) => {
-        this.write(chunk).then(() => done(), done);
-      },
-      destroy: (error, done) => {
-        this.close().then(
-          () => done(error),
-          (failure: Error) => done(error ?? failure),
-        );
-      },
-    });
+  /** Closes the handle when it has ended, unless it is told otherwise. */
+  createWriteStream(options?: WriteStreamOptions | BufferEncoding | null): Writable {
+    return writeStream(this, options);
+  }
+
+  /** The lines from here on. Closes the handle behind the last. */
+  readLines(options?: StreamOptions): Interface {
+    return createInterface({ input: this.createReadStream(options), crlfDelay: Number.POSITIVE_INFINITY });
+  }
+
+  /** The bytes from here on. The handle stays open. */
+  readableWebStream(): ReadableStream {
+    this.mustAllow('read', 'reads');
+    return Readable.toWeb(this.createReadStream({ autoClose: false })) as ReadableStream;
   }
 
   async close(): Promise<void> {

@@ -1,5 +1,4 @@
 /** fallocate(2) by name: space for a file, holes in it, and ranges taken out of it. */
-import { FsError } from '../errors.js';
 import {
   FALLOC_FL_COLLAPSE_RANGE,
   FALLOC_FL_INSERT_RANGE,
@@ -9,6 +8,7 @@ import {
 } from '../ext4/fallocate.js';
 import type { Filesystem } from '../ext4/filesystem.js';
 import type { Ino } from '../ext4/inode.js';
+import { argumentError, shown } from './arguments.js';
 import { mustBeRegular } from './attributes.js';
 
 /** `collapse-range` and `insert-range` take whole clusters (blocks without bigalloc) that lie before the end of the file. */
@@ -31,10 +31,15 @@ const MODES: ReadonlyMap<AllocationMode, number> = new Map([
   ['insert-range', FALLOC_FL_INSERT_RANGE],
 ]);
 
-/** Throws FsError, EINVAL for what is no mode. */
-export function changeSpace(fs: Filesystem, ino: Ino, mode: AllocationMode, offset: number, length: number): void {
+/** FALLOC_FL_*. Throws TypeError ERR_INVALID_ARG_VALUE. */
+export function allocationFlags(mode: AllocationMode): number {
   const flags = MODES.get(mode);
-  if (flags === undefined) throw new FsError('EINVAL', `${String(mode)} is no way to allocate`);
+  if (flags !== undefined) return flags;
+  throw argumentError('ERR_INVALID_ARG_VALUE', `The argument 'mode' is no way to allocate. Received ${shown(mode)}`);
+}
+
+/** Throws FsError. */
+export function changeSpace(fs: Filesystem, ino: Ino, flags: number, offset: number, length: number): void {
   mustBeRegular(fs, ino);
   fs.fallocate(ino, flags, offset, length);
 }

@@ -8,17 +8,20 @@ import { FsError } from '../errors.js';
 import { checkFilesystem } from '../ext4/check/check.js';
 import type { Filesystem } from '../ext4/filesystem.js';
 import {
-  argumentError,
+  booleanArgument,
   bytesArgument,
   encodingArgument,
+  functionArgument,
   idArgument,
   integerArgument,
   type Mode,
   modeArgument,
   nameArgument,
+  objectArgument,
   optionsArgument,
   type PathLike,
   pathArgument,
+  stringArgument,
   type Time,
   timeArgument,
 } from './arguments.js';
@@ -27,63 +30,42 @@ import {
   changeOwner,
   changeSize,
   changeTimes,
-  mustBeRegular,
+  checkAccess,
   type SetXattrOptions,
   setAttribute,
 } from './attributes.js';
-import { copyContent } from './copy-content.js';
+import { copyFile } from './copy-file.js';
+import { copyTree } from './copy-tree.js';
 import { Dir } from './directory.js';
 import { EngineRoom, type ImageSettings } from './engine-room.js';
-import { FileHandle } from './file-handle.js';
+import type { FileHandle } from './file-handle.js';
+import { hasCode } from './image-error.js';
+import type {
+  CpOptions,
+  FileContent,
+  MkdirOptions,
+  PathOptions,
+  ReaddirOptions,
+  ReadFileOptions,
+  RenameOptions,
+  RmOptions,
+  StatOptions,
+  WriteFileOptions,
+} from './image-options.js';
 import { piecesOf } from './io-arguments.js';
 import { entriesBelow, entriesIn } from './listing.js';
-import {
-  createFile,
-  makeDirectory,
-  makeLink,
-  makeNode,
-  makeSymlink,
-  removeDirectory,
-  removeFile,
-  renamePath,
-} from './names.js';
+import { makeDirectory, makeLink, makeNode, makeSymlink, removeDirectory, removeFile, renamePath } from './names.js';
+import { openFile } from './open-file.js';
 import { openFlags } from './open-flags.js';
-import { findInode, findPlace, joinPath, joinReal, parentOf, textOf } from './paths.js';
-import { type Dirent, Stats } from './stats.js';
+import { findInode, findPlace, joinPath, joinReal, textOf } from './paths.js';
+import type { BigIntStats, Dirent, Stats, StatsFs } from './stats.js';
+import { statsFs } from './stats.js';
+import { makeDirectories, removeTree } from './trees.js';
 
-const S_IFMT = 0o170000;
-const S_IFDIR = 0o040000;
 const RENAME_NOREPLACE = 1;
 const RENAME_EXCHANGE = 2;
-export interface ReadFileOptions {
-  readonly encoding?: BufferEncoding | null;
-  /** 'r' by default. */
-  readonly flag?: string | number;
-}
-
-export interface WriteFileOptions {
-  /** Of strings; UTF-8 by default. */
-  readonly encoding?: BufferEncoding | null;
-  readonly mode?: Mode;
-  /** 'w' by default; 'wx' must make it, 'a' appends. */
-  readonly flag?: string | number;
-  /** Durable when it resolves. */
-  readonly flush?: boolean;
-}
-
-/** Bytes, a string, or something that yields them. */
-export type FileContent =
-  | string
-  | NodeJS.ArrayBufferView
-  | Iterable<string | NodeJS.ArrayBufferView>
-  | AsyncIterable<string | NodeJS.ArrayBufferView>;
-
-export interface ReaddirOptions {
-  /** Of the names; 'buffer': as the bytes that they are. */
-  readonly encoding?: BufferEncoding | 'buffer' | null;
-  readonly withFileTypes?: boolean;
-  readonly recursive?: boolean;
-}
+const COPYFILE_FLAGS = 7;
+const SAFE_LETTERS = 6;
 
 export class Image {
   private readonly engine: EngineRoom;
@@ -105,22 +87,9 @@ export class Image {
 
   // Files
 
-  /** Flags as in node:fs, strings or numbers. Only regular files can be opened for writing. */
-  async open(path: PathLike, flags: string | number = 'r', mode: Mode = 0o666): Promise<FileHandle> {
-    const bytes = pathArgument(path);
-    const how = openFlags(flags);
-    const bits = modeArgument(mode) & 0o7777;
-    return this.engine.run('open', bytes, (fs) => {
-      const place = findPlace(fs, bytes, !how.exclusive);
-      if (how.exclusive && place.ino !== 0) throw new FsError('EEXIST');
-      if (place.ino === 0 && !how.creates) throw new FsError('ENOENT');
-      if (place.ino === 0 && place.directoryWanted) throw new FsError('EISDIR');
-      const ino = place.ino !== 0 ? place.ino : createFile(this.engine, place, bits);
-      if (how.writes) mustBeRegular(fs, ino);
-      if (how.writes && fs.readOnly) throw new FsError('EROFS');
-      if (how.truncates && fs.stat(ino).size > 0) changeSize(fs, ino, 0);
-      return new FileHandle(this.engine, ino, textOf(bytes), how);
-    });
+  /** Flags as in node:fs, strings or numbers. Only regular files can be opened for writing: others are EINVAL, or EISDIR. */
+  async open(path: PathLike, flags: string | number | null = 'r', mode: Mode = 0o666): Promise<FileHandle> {
+    return openFile(this.engine, pathArgument(path), openFlags(flags ?? 'r'), modeArgument(mode) & 0o7777);
   }
 
   async readFile(path: PathLike, options?: (ReadFileOptions & { readonly encoding?: null }) | null): Promise<Buffer>;
@@ -130,9 +99,9 @@ export class Image {
   ): Promise<string>;
   async readFile(path: PathLike, options?: BufferEncoding | ReadFileOptions | null): Promise<Buffer | string> {
     const { encoding, flag } = optionsArgument<ReadFileOptions>(options);
-    const handle = await this.open(path, flag ?? 'r');
+    const known = encodingArgument(encoding);
+    const handle = await this.open(path, flag);
     try {
-      const known = encodingArgument(encoding);
       return known === undefined ? await handle.readFile() : await handle.readFile(known);
     } finally {
       await handle.close();
@@ -146,6 +115,7 @@ export class Image {
   ): Promise<void> {
     const { encoding, mode, flag, flush } = optionsArgument<WriteFileOptions>(options);
     const known = encodingArgument(encoding);
+    const durable = booleanArgument(flush ?? undefined, 'options.flush');
     const pieces = piecesOf(data, known);
     // What cannot be written must not empty what is there.
     const first = await pieces.next();
@@ -153,7 +123,7 @@ export class Image {
     try {
       if (first.done !== true) await handle.write(first.value);
       for await (const piece of pieces) await handle.write(piece);
-      if (flush === true) await handle.sync();
+      if (durable) await handle.sync();
     } finally {
       await handle.close();
     }
@@ -174,46 +144,40 @@ export class Image {
     await this.engine.run('truncate', bytes, (fs) => changeSize(fs, findInode(fs, bytes, true), length));
   }
 
-  /** `mode` as in node:fs: COPYFILE_EXCL, COPYFILE_FICLONE; blocks are never shared, so COPYFILE_FICLONE_FORCE is ENOTSUP. */
+  /** `mode` as in node:fs: COPYFILE_EXCL, COPYFILE_FICLONE; blocks are never shared, so COPYFILE_FICLONE_FORCE is EOPNOTSUPP. */
   async copyFile(source: PathLike, target: PathLike, mode = 0): Promise<void> {
-    const [sourceBytes, targetBytes] = [pathArgument(source, 'src'), pathArgument(target, 'dest')];
-    const { COPYFILE_EXCL, COPYFILE_FICLONE_FORCE } = constants;
-    integerArgument(mode, 'mode', 0, 7);
-    const from = await this.open(sourceBytes);
-    try {
-      const copied = await this.engine.run('copyfile', sourceBytes, (fs) => {
-        if ((mode & COPYFILE_FICLONE_FORCE) !== 0) throw new FsError('EOPNOTSUPP');
-        const { ino } = findPlace(fs, targetBytes, true);
-        if (ino !== 0 && (mode & COPYFILE_EXCL) !== 0) throw new FsError('EEXIST');
-        mustBeRegular(fs, from.ino);
-        return ino !== from.ino ? fs.stat(from.ino) : null;
-      });
-      // Onto itself, or a link of it: as it is.
-      if (copied === null) return;
-      const flags = (mode & COPYFILE_EXCL) !== 0 ? 'wx' : 'w';
-      const to = await this.open(targetBytes, flags, copied.mode & 0o777);
-      try {
-        await copyContent(this.engine, from, to);
-      } finally {
-        await to.close();
-      }
-    } finally {
-      await from.close();
-    }
+    const [from, to] = [pathArgument(source, 'src'), pathArgument(target, 'dest')];
+    await copyFile(this.engine, from, to, integerArgument(mode, 'mode', 0, COPYFILE_FLAGS));
+  }
+
+  /**
+   * Files, links, and with `recursive` directories. Fifos, sockets and devices are refused. Rejects with codes ERR_FS_CP_*
+   * and ERR_FS_EISDIR, as Node, and with ImageError.
+   */
+  async cp(source: PathLike, target: PathLike, options?: CpOptions): Promise<void> {
+    const [from, to] = [pathArgument(source, 'src'), pathArgument(target, 'dest')];
+    const given = objectArgument<CpOptions>(options);
+    await copyTree(this.engine, from, to, {
+      recursive: booleanArgument(given.recursive, 'options.recursive'),
+      force: booleanArgument(given.force, 'options.force', true),
+      errorOnExist: booleanArgument(given.errorOnExist, 'options.errorOnExist'),
+      dereference: booleanArgument(given.dereference, 'options.dereference'),
+      verbatimSymlinks: booleanArgument(given.verbatimSymlinks, 'options.verbatimSymlinks'),
+      preserveTimestamps: booleanArgument(given.preserveTimestamps, 'options.preserveTimestamps'),
+      mode: integerArgument(given.mode ?? 0, 'options.mode', 0, COPYFILE_FLAGS),
+      filter: functionArgument(given.filter, 'options.filter') ?? (() => true),
+    });
   }
 
   // Names
 
   /** With `recursive` it resolves to the first directory that was made, or to undefined. */
-  async mkdir(
-    path: PathLike,
-    options?: Mode | { readonly recursive?: boolean; readonly mode?: Mode } | null,
-  ): Promise<string | undefined> {
+  async mkdir(path: PathLike, options?: Mode | MkdirOptions | null): Promise<string | undefined> {
     const bytes = pathArgument(path);
-    const given = typeof options === 'object' && options !== null ? options : { mode: options ?? undefined };
+    const given = typeof options === 'object' ? objectArgument<MkdirOptions>(options) : { mode: options };
     const mode = modeArgument(given.mode ?? 0o777) & 0o7777;
-    if (given.recursive === true) {
-      const first = await this.makeAll(bytes, mode);
+    if (booleanArgument(given.recursive, 'options.recursive')) {
+      const first = await makeDirectories(this.engine, bytes, mode);
       return first === undefined ? undefined : textOf(first);
     }
     await this.engine.run('mkdir', bytes, () => makeDirectory(this.engine, bytes, mode));
@@ -222,53 +186,27 @@ export class Image {
 
   /** A new directory whose name is `prefix` and six characters; resolves to it. */
   async mkdtemp(prefix: string): Promise<string> {
-    if (typeof prefix !== 'string')
-      throw argumentError('ERR_INVALID_ARG_TYPE', 'The "prefix" argument must be of type string');
+    stringArgument(prefix, 'prefix');
     for (;;) {
-      const path = `${prefix}${randomBytes(6).toString('base64url').slice(0, 6)}`;
+      const path = `${prefix}${randomBytes(SAFE_LETTERS).toString('base64url').slice(0, SAFE_LETTERS)}`;
       try {
-        await this.mkdir(path, 0o700);
+        const bytes = pathArgument(path);
+        await this.engine.run('mkdtemp', bytes, () => makeDirectory(this.engine, bytes, 0o700));
         return path;
       } catch (error) {
-        if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+        if (!hasCode(error, 'EEXIST')) throw error;
       }
-    }
-  }
-
-  /** What is there already is no error if it is a directory, or leads to one. */
-  private async makeAll(path: Uint8Array, mode: number): Promise<Uint8Array | undefined> {
-    const there = await this.engine.run('mkdir', path, (fs) => {
-      try {
-        const { ino } = findPlace(fs, path, true);
-        if (ino === 0) return 'missing';
-        if ((fs.stat(ino).mode & S_IFMT) !== S_IFDIR) throw new FsError('EEXIST');
-        return 'there';
-      } catch (error) {
-        if (error instanceof FsError && error.code === 'ENOENT' && path.length > 0) return 'further up';
-        throw error;
-      }
-    });
-    if (there === 'there') return undefined;
-    const above = parentOf(path);
-    const first = there === 'further up' && above !== null ? await this.makeAll(above, mode) : undefined;
-    try {
-      await this.engine.run('mkdir', path, () => makeDirectory(this.engine, path, mode));
-      return first ?? path;
-    } catch (error) {
-      // Somebody else made it meanwhile, or the path ends with "..".
-      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
-      return first;
     }
   }
 
   async symlink(target: PathLike, path: PathLike): Promise<void> {
     const [to, bytes] = [pathArgument(target, 'target'), pathArgument(path)];
-    await this.engine.run('symlink', bytes, () => makeSymlink(this.engine, to, bytes));
+    await this.engine.run('symlink', [to, bytes], () => makeSymlink(this.engine, to, bytes));
   }
 
   async link(existing: PathLike, path: PathLike): Promise<void> {
     const [from, bytes] = [pathArgument(existing, 'existingPath'), pathArgument(path, 'newPath')];
-    await this.engine.run('link', bytes, () => makeLink(this.engine, from, bytes));
+    await this.engine.run('link', [from, bytes], () => makeLink(this.engine, from, bytes));
   }
 
   /** A fifo, a socket or a device node: `mode` says which; `rdev` as in stat. */
@@ -289,34 +227,22 @@ export class Image {
     await this.engine.run('rmdir', bytes, () => removeDirectory(this.engine, bytes));
   }
 
-  /** With `noReplace` an existing target is EEXIST; with `exchange` the two change places. */
-  async rename(from: PathLike, to: PathLike, { noReplace = false, exchange = false } = {}): Promise<void> {
+  async rename(from: PathLike, to: PathLike, options?: RenameOptions): Promise<void> {
     const [old, wanted] = [pathArgument(from, 'oldPath'), pathArgument(to, 'newPath')];
-    const flags = (noReplace ? RENAME_NOREPLACE : 0) | (exchange ? RENAME_EXCHANGE : 0);
-    await this.engine.run('rename', old, () => renamePath(this.engine, old, wanted, flags));
+    const { noReplace, exchange } = objectArgument<RenameOptions>(options);
+    const flags =
+      (booleanArgument(noReplace, 'options.noReplace') ? RENAME_NOREPLACE : 0) |
+      (booleanArgument(exchange, 'options.exchange') ? RENAME_EXCHANGE : 0);
+    await this.engine.run('rename', [old, wanted], () => renamePath(this.engine, old, wanted, flags));
   }
 
-  async rm(path: PathLike, { recursive = false, force = false } = {}): Promise<void> {
+  async rm(path: PathLike, options?: RmOptions): Promise<void> {
     const bytes = pathArgument(path);
-    let stats: Stats;
-    try {
-      stats = await this.lstat(bytes);
-    } catch (error) {
-      if (force && error instanceof Error && 'code' in error && error.code === 'ENOENT') return;
-      throw error;
-    }
-    if (!stats.isDirectory()) {
-      await this.unlink(bytes);
-      return;
-    }
-    if (!recursive) {
-      await this.engine.run('rm', bytes, () => {
-        throw new FsError('EISDIR', 'a directory: say recursive');
-      });
-    }
-    for (const { nameBytes } of await entriesIn(this.engine, bytes))
-      await this.rm(joinPath(bytes, nameBytes), { recursive: true, force: true });
-    await this.rmdir(bytes);
+    const { recursive, force } = objectArgument<RmOptions>(options);
+    await removeTree(this.engine, bytes, {
+      recursive: booleanArgument(recursive, 'options.recursive'),
+      force: booleanArgument(force, 'options.force'),
+    });
   }
 
   // Directories
@@ -329,25 +255,32 @@ export class Image {
     options?: ReaddirOptions | BufferEncoding | 'buffer' | null,
   ): Promise<string[] | Buffer[] | Dirent[]> {
     const bytes = pathArgument(path);
-    const { encoding, withFileTypes = false, recursive = false } = optionsArgument<ReaddirOptions>(options);
+    const { encoding, withFileTypes, recursive } = optionsArgument<ReaddirOptions>(options);
     const known = encodingArgument(encoding) ?? 'utf8';
-    const entries = await entriesIn(this.engine, bytes);
+    const entries: Dirent[] = [];
     const names: Buffer[] = [];
-    if (recursive) {
-      const all: Dirent[] = [];
+    if (booleanArgument(recursive ?? undefined, 'options.recursive')) {
       for await (const [below, entry] of entriesBelow(this.engine, bytes)) {
-        all.push(entry);
+        entries.push(entry);
         names.push(below.subarray(joinPath(bytes, Buffer.alloc(0)).length));
       }
-      if (withFileTypes) return all;
-    } else if (withFileTypes) return entries;
-    else names.push(...entries.map(({ nameBytes }) => nameBytes));
+    } else {
+      entries.push(...(await entriesIn(this.engine, 'scandir', bytes)));
+      names.push(...entries.map(({ nameBytes }) => nameBytes));
+    }
+    if (booleanArgument(withFileTypes ?? undefined, 'options.withFileTypes')) return entries;
     return encoding === 'buffer' ? names : names.map((name) => name.toString(known));
   }
 
-  async opendir(path: PathLike): Promise<Dir> {
+  async opendir(path: PathLike, options?: { readonly recursive?: boolean }): Promise<Dir> {
     const bytes = pathArgument(path);
-    return new Dir(textOf(bytes), await entriesIn(this.engine, bytes));
+    const { recursive } = objectArgument<{ readonly recursive?: boolean }>(options);
+    const all = booleanArgument(recursive, 'options.recursive');
+    const entries = await entriesIn(this.engine, 'opendir', bytes);
+    if (!all) return new Dir(textOf(bytes), entries);
+    entries.length = 0;
+    for await (const [, entry] of entriesBelow(this.engine, bytes)) entries.push(entry);
+    return new Dir(textOf(bytes), entries);
   }
 
   /** Everything below a directory, parents before what is in them: its path, and its entry. Links are not followed. */
@@ -355,53 +288,81 @@ export class Image {
   walk(path: PathLike, options: { readonly encoding: 'buffer' }): AsyncGenerator<[path: Buffer, entry: Dirent]>;
   async *walk(
     path: PathLike = '/',
-    { encoding }: { readonly encoding?: 'buffer' } = {},
+    options?: { readonly encoding?: 'buffer' },
   ): AsyncGenerator<[path: string | Buffer, entry: Dirent]> {
+    const { encoding } = optionsArgument<PathOptions>(options);
+    const known = encodingArgument(encoding) ?? 'utf8';
     for await (const [below, entry] of entriesBelow(this.engine, pathArgument(path)))
-      yield [encoding === 'buffer' ? below : below.toString(), entry];
+      yield [encoding === 'buffer' ? below : below.toString(known), entry];
   }
 
   // Inodes
 
-  async stat(path: PathLike): Promise<Stats> {
-    return this.statAs('stat', pathArgument(path), true);
+  stat(path: PathLike, options?: StatOptions & { readonly bigint?: false }): Promise<Stats>;
+  stat(path: PathLike, options: StatOptions & { readonly bigint: true }): Promise<BigIntStats>;
+  async stat(path: PathLike, options?: StatOptions): Promise<Stats | BigIntStats> {
+    return this.statAs('stat', path, options, true);
   }
 
-  async lstat(path: PathLike): Promise<Stats> {
-    return this.statAs('lstat', pathArgument(path), false);
+  lstat(path: PathLike, options?: StatOptions & { readonly bigint?: false }): Promise<Stats>;
+  lstat(path: PathLike, options: StatOptions & { readonly bigint: true }): Promise<BigIntStats>;
+  async lstat(path: PathLike, options?: StatOptions): Promise<Stats | BigIntStats> {
+    return this.statAs('lstat', path, options, false);
   }
 
-  private statAs(syscall: string, path: Uint8Array, follow: boolean): Promise<Stats> {
-    return this.engine.run(syscall, path, (fs) => {
-      return new Stats(fs.stat(findInode(fs, path, follow)), fs.volume.geometry.blockSize);
-    });
+  private statAs(
+    syscall: string,
+    path: PathLike,
+    options: StatOptions | undefined,
+    follow: boolean,
+  ): Promise<Stats | BigIntStats> {
+    const bytes = pathArgument(path);
+    const bigint = booleanArgument(objectArgument<StatOptions>(options).bigint, 'options.bigint');
+    return this.engine.stat(syscall, bytes, bigint, (fs) => findInode(fs, bytes, follow));
   }
 
-  /** As for root: rejects with ENOENT and the like, EROFS, and EACCES for X_OK where nobody may execute. */
+  /**
+   * Whether the owner that {@link openImage} was told, or root, may do what `mode` (R_OK, W_OK, X_OK) says; only the mode of
+   * the inode itself counts. Rejects with EACCES, EROFS, ENOENT and the like.
+   */
   async access(path: PathLike, mode: number = constants.F_OK): Promise<void> {
     const bytes = pathArgument(path);
     integerArgument(mode, 'mode', 0, 7);
-    await this.engine.run('access', bytes, (fs) => {
-      const stats = fs.stat(findInode(fs, bytes, true));
-      if ((mode & constants.W_OK) !== 0 && fs.readOnly) throw new FsError('EROFS');
-      const executable = (stats.mode & S_IFMT) === S_IFDIR || (stats.mode & 0o111) !== 0;
-      if ((mode & constants.X_OK) !== 0 && !executable) throw new FsError('EACCES');
-    });
+    const { owner } = this.engine.settings;
+    await this.engine.run('access', bytes, (fs) => checkAccess(fs, findInode(fs, bytes, true), mode, owner));
   }
 
-  async readlink(path: PathLike): Promise<string> {
+  readlink(path: PathLike, options: PathOptions<'buffer'> | 'buffer'): Promise<Buffer>;
+  readlink(path: PathLike, options?: PathOptions<BufferEncoding | null> | BufferEncoding | null): Promise<string>;
+  async readlink(path: PathLike, options?: PathOptions | BufferEncoding | 'buffer' | null): Promise<string | Buffer> {
     const bytes = pathArgument(path);
-    return this.engine.run('readlink', bytes, (fs) => textOf(fs.readlink(findInode(fs, bytes, false))));
+    return this.pathFound(options, () =>
+      this.engine.run('readlink', bytes, (fs) => Buffer.from(fs.readlink(findInode(fs, bytes, false)))),
+    );
   }
 
   /** The path without links, "." and "..". */
-  async realpath(path: PathLike): Promise<string> {
+  realpath(path: PathLike, options: PathOptions<'buffer'> | 'buffer'): Promise<Buffer>;
+  realpath(path: PathLike, options?: PathOptions<BufferEncoding | null> | BufferEncoding | null): Promise<string>;
+  async realpath(path: PathLike, options?: PathOptions | BufferEncoding | 'buffer' | null): Promise<string | Buffer> {
     const bytes = pathArgument(path);
-    return this.engine.run('realpath', bytes, (fs) => {
-      const { ino, real } = findPlace(fs, bytes, true);
-      if (ino === 0) throw new FsError('ENOENT');
-      return textOf(joinReal(real));
-    });
+    return this.pathFound(options, () =>
+      this.engine.run('realpath', bytes, (fs) => {
+        const { ino, real } = findPlace(fs, bytes, true);
+        if (ino === 0) throw new FsError('ENOENT');
+        return joinReal(real);
+      }),
+    );
+  }
+
+  private async pathFound(
+    options: PathOptions | BufferEncoding | 'buffer' | null | undefined,
+    find: () => Promise<Buffer>,
+  ): Promise<string | Buffer> {
+    const { encoding } = optionsArgument<PathOptions>(options);
+    const known = encodingArgument(encoding) ?? 'utf8';
+    const found = await find();
+    return encoding === 'buffer' ? found : found.toString(known);
   }
 
   async chmod(path: PathLike, mode: Mode): Promise<void> {
@@ -426,11 +387,11 @@ export class Image {
   }
 
   async utimes(path: PathLike, atime: Time, mtime: Time): Promise<void> {
-    await this.utimesAs('utimes', pathArgument(path), atime, mtime, true);
+    await this.utimesAs('utime', pathArgument(path), atime, mtime, true);
   }
 
   async lutimes(path: PathLike, atime: Time, mtime: Time): Promise<void> {
-    await this.utimesAs('lutimes', pathArgument(path), atime, mtime, false);
+    await this.utimesAs('lutime', pathArgument(path), atime, mtime, false);
   }
 
   private async utimesAs(syscall: string, path: Uint8Array, atime: Time, mtime: Time, follow: boolean): Promise<void> {
@@ -456,9 +417,9 @@ export class Image {
     options: SetXattrOptions = {},
   ): Promise<void> {
     const [bytes, attribute, content] = [pathArgument(path), nameArgument(name), bytesArgument(value, 'value')];
-    if (typeof options !== 'object' || options === null)
-      throw argumentError('ERR_INVALID_ARG_TYPE', 'The "options" argument must be of type object');
-    const { create, replace } = options;
+    const given = objectArgument<SetXattrOptions>(options);
+    const create = booleanArgument(given.create, 'options.create');
+    const replace = booleanArgument(given.replace, 'options.replace');
     await this.engine.run('setxattr', bytes, (fs) =>
       setAttribute(fs, findInode(fs, bytes, false), attribute, content, { create, replace }),
     );
@@ -481,8 +442,14 @@ export class Image {
 
   // The whole filesystem
 
-  statfs(): Promise<ReturnType<Filesystem['statfs']>> {
-    return this.engine.run('statfs', undefined, (fs) => fs.statfs());
+  /** `path`: a directory with a quota of its project is as large as that. */
+  statfs(path?: PathLike, options?: StatOptions & { readonly bigint?: false }): Promise<StatsFs<number>>;
+  statfs(path: PathLike, options: StatOptions & { readonly bigint: true }): Promise<StatsFs<bigint>>;
+  async statfs(path: PathLike = '/', options?: StatOptions): Promise<StatsFs<number> | StatsFs<bigint>> {
+    const bytes = pathArgument(path);
+    const bigint = booleanArgument(objectArgument<StatOptions>(options).bigint, 'options.bigint');
+    const stat = await this.engine.run('statfs', bytes, (fs) => fs.statfs(findInode(fs, bytes, true)));
+    return bigint ? statsFs(stat, BigInt) : statsFs(stat, Number);
   }
 
   /** Everything changed so far is durable. */

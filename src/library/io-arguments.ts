@@ -2,7 +2,7 @@
 import { argumentError, bytesArgument, encodingArgument, integerArgument } from './arguments.js';
 
 export interface ReadOptions {
-  readonly buffer?: Uint8Array;
+  readonly buffer?: NodeJS.ArrayBufferView;
   readonly offset?: number;
   readonly length?: number;
   /** Null: where the last read without a position ended. */
@@ -18,7 +18,7 @@ export interface Span {
 const DEFAULT_READ_BYTES = 16_384;
 
 /** A negative position is the handle's own, as in Node. */
-function positionOf(position: unknown): number | null {
+export function positionOf(position: unknown): number | null {
   if (position === null || position === undefined) return null;
   const number = typeof position === 'bigint' ? Number(position) : position;
   if (typeof number === 'number' && number < 0) return null;
@@ -37,8 +37,14 @@ function viewOf(buffer: unknown): Uint8Array {
   throw argumentError('ERR_INVALID_ARG_TYPE', 'The "buffer" argument must be an instance of Buffer or TypedArray');
 }
 
+/** For readv and writev. Throws TypeError. */
+export function buffersArgument(buffers: unknown): void {
+  if (Array.isArray(buffers) && buffers.every((buffer) => ArrayBuffer.isView(buffer))) return;
+  throw argumentError('ERR_INVALID_ARG_TYPE', 'The "buffers" argument must be an instance of ArrayBufferView[]');
+}
+
 /** For read: a buffer with offset, length and position, or with options; options with a buffer, or nothing. */
-export function readSpan<T extends Uint8Array>(
+export function readSpan<T extends NodeJS.ArrayBufferView>(
   first: T | ReadOptions | undefined,
   offset?: number | ReadOptions | null,
   length?: number | null,
@@ -46,7 +52,7 @@ export function readSpan<T extends Uint8Array>(
 ): Span & { readonly buffer: T } {
   if (first === undefined || (typeof first === 'object' && first !== null && !ArrayBuffer.isView(first))) {
     const options = (first ?? {}) as ReadOptions;
-    const buffer = (options.buffer ?? Buffer.alloc(DEFAULT_READ_BYTES)) as T;
+    const buffer = (options.buffer ?? Buffer.alloc(DEFAULT_READ_BYTES)) as NodeJS.ArrayBufferView as T;
     return { buffer, ...spanOf(buffer, options.offset, options.length, options.position) };
   }
   const buffer = first as T;

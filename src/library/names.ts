@@ -3,6 +3,7 @@ import { FsError } from '../errors.js';
 import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK } from '../ext4/format/inode.js';
 import type { Ino } from '../ext4/inode.js';
 import { createInheriting } from '../ext4/posix-acl.js';
+import { typeOf } from './attributes.js';
 import type { EngineRoom } from './engine-room.js';
 import { findInode, findName, type Place } from './paths.js';
 
@@ -58,13 +59,11 @@ export function makeLink(engine: EngineRoom, existing: Uint8Array, path: Uint8Ar
   engine.fs.link(ino, parent, name);
 }
 
-const typeOf = ({ fs }: EngineRoom, ino: Ino) => fs.stat(ino).mode & S_IFMT;
-
 export function removeFile(engine: EngineRoom, path: Uint8Array): void {
   const { fs } = engine;
   const { parent, name, last, ino, directoryWanted } = findName(fs, path);
   if (ino === 0) throw new FsError('ENOENT');
-  if (last !== 'name' || typeOf(engine, ino) === S_IFDIR) throw new FsError('EISDIR');
+  if (last !== 'name' || typeOf(fs, ino) === S_IFDIR) throw new FsError('EISDIR');
   if (directoryWanted) throw new FsError('ENOTDIR');
   engine.endIfUnused(fs.unlink(parent, name));
 }
@@ -88,7 +87,7 @@ export function renamePath(engine: EngineRoom, from: Uint8Array, to: Uint8Array,
   if (old.last !== 'name' || place.last !== 'name') throw new FsError('EBUSY');
   if (old.ino === 0) throw new FsError('ENOENT');
   const slash = old.directoryWanted || place.directoryWanted;
-  if (slash && typeOf(engine, old.ino) !== S_IFDIR) throw new FsError('ENOTDIR');
+  if (slash && typeOf(fs, old.ino) !== S_IFDIR) throw new FsError('ENOTDIR');
   const { replaced } = fs.rename(old.parent, old.name, place.parent, place.name, flags, settings.owner);
   engine.endIfUnused(replaced);
 }

@@ -1,6 +1,6 @@
 /** How a file is opened: the strings and numbers of node:fs. */
 import { constants } from 'node:fs';
-import { argumentError } from './arguments.js';
+import { argumentError, shown } from './arguments.js';
 
 export interface Access {
   readonly reads: boolean;
@@ -15,9 +15,14 @@ export interface OpenFlags extends Access {
   /** It must not be there. */
   readonly exclusive: boolean;
   readonly truncates: boolean;
+  /** Something else is ENOTDIR. */
+  readonly directoryOnly: boolean;
+  /** A link at the end of the path is ELOOP. */
+  readonly noFollow: boolean;
 }
 
 const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_TRUNC, O_APPEND, O_SYNC, O_DSYNC } = constants;
+const { O_DIRECTORY, O_NOFOLLOW } = constants;
 
 const STRINGS: Readonly<Record<string, number>> = {
   r: O_RDONLY,
@@ -50,21 +55,23 @@ const SPELLINGS: Readonly<Record<string, string>> = {
 export function openFlags(flags: unknown): OpenFlags {
   const number = numberOf(flags);
   const way = number & (O_WRONLY | O_RDWR);
-  const writes = way !== O_RDONLY;
   return {
     reads: way !== O_WRONLY,
-    writes,
+    writes: way !== O_RDONLY,
     appends: (number & O_APPEND) !== 0,
     syncs: (number & (O_SYNC | O_DSYNC)) !== 0,
     creates: (number & O_CREAT) !== 0,
     exclusive: (number & O_EXCL) !== 0 && (number & O_CREAT) !== 0,
-    truncates: (number & O_TRUNC) !== 0 && writes,
+    truncates: (number & O_TRUNC) !== 0,
+    directoryOnly: (number & O_DIRECTORY) !== 0,
+    noFollow: (number & O_NOFOLLOW) !== 0,
   };
 }
 
 function numberOf(flags: unknown): number {
-  if (typeof flags === 'number' && Number.isInteger(flags) && flags >= 0 && (flags & 3) !== 3) return flags;
+  if (typeof flags === 'number' && Number.isInteger(flags) && flags >= 0 && flags <= 0x7fffffff && (flags & 3) !== 3)
+    return flags;
   const name = typeof flags === 'string' ? (SPELLINGS[flags] ?? flags) : '';
   if (Object.hasOwn(STRINGS, name)) return STRINGS[name];
-  throw argumentError('ERR_INVALID_ARG_VALUE', `The argument 'flags' is invalid. Received ${String(flags)}`);
+  throw argumentError('ERR_INVALID_ARG_VALUE', `The argument 'flags' is invalid. Received ${shown(flags)}`);
 }

@@ -8,7 +8,8 @@ const MAX_SYMLINKS = 40;
 const SLASH = 0x2f;
 const DOT = 0x2e;
 
-export const textOf = (path: Uint8Array): string => Buffer.from(path).toString();
+export const textOf = (path: Uint8Array | string): string =>
+  typeof path === 'string' ? path : Buffer.from(path).toString();
 
 /** Where a path ends: the directory, the last name in it, and what that is. */
 export interface Place {

@@ -37,128 +37,8 @@ async function onBoth<T>(use: (fs: typeof nodeFs, at: (path: string) => string) 
   });
 }
 
-/** Nothing that any argument is. */
-const JUNK: readonly unknown[] = [
-  undefined,
-  null,
-  {},
-  [],
-  () => {},
-  Symbol('s'),
-  1n,
-  Number.NaN,
-  -7,
-  0.5,
-  true,
-  'junk\0',
-];
-
 describe('arguments of the library', function () {
   this.timeout(60_000);
-
-  it('without any sense are refused, with a code, and nothing is lost by it', () =>
-    withImage(async (image) => {
-      await image.writeFile('/kept', 'kept');
-      await image.mkdir('/directory');
-      const handle = await image.open('/handle', 'w+');
-      const calls: Record<string, number> = {
-        access: 2,
-        appendFile: 3,
-        chmod: 2,
-        chown: 3,
-        copyFile: 3,
-        getxattr: 2,
-        lchown: 3,
-        link: 2,
-        listxattr: 1,
-        lstat: 1,
-        lutimes: 3,
-        mkdir: 2,
-        mknod: 3,
-        open: 3,
-        readFile: 2,
-        readdir: 2,
-        readlink: 1,
-        realpath: 1,
-        rename: 2,
-        rmdir: 1,
-        removexattr: 2,
-        setxattr: 4,
-        stat: 1,
-        symlink: 2,
-        truncate: 2,
-        unlink: 1,
-        utimes: 3,
-        writeFile: 3,
-      };
-      const handleCalls: Record<string, number> = {
-        appendFile: 2,
-        chmod: 1,
-        chown: 2,
-        fallocate: 3,
-        read: 4,
-        readFile: 1,
-        truncate: 1,
-        utimes: 2,
-        write: 4,
-        writeFile: 2,
-      };
-      const sense: Record<string, readonly unknown[]> = {
-        chmod: ['/handle', 0o600],
-        chown: ['/handle', 0, 0],
-        getxattr: ['/handle', 'user.x'],
-        mkdir: ['/new', 0o700],
-        mknod: ['/new', 0o10644, 0],
-        open: ['/handle', 'r', 0o600],
-        setxattr: ['/handle', 'user.x', 'v', {}],
-        utimes: ['/handle', 1, 1],
-        truncate: ['/handle', 0],
-      };
-      let refused = 0;
-      const attempt = async (target: object, name: string, args: readonly unknown[]) => {
-        const method = (target as Record<string, (...given: unknown[]) => Promise<unknown>>)[name];
-        try {
-          const result = await method.apply(target, [...args]);
-          if (name === 'open') await (result as { close(): Promise<void> }).close();
-        } catch (error) {
-          refused++;
-          const code = (error as { code?: unknown }).code;
-          assert.equal(typeof code, 'string', `${name}(${args.map(String)}): ${(error as Error).stack}`);
-        }
-      };
-      for (const [target, table] of [
-        [image, calls],
-        [handle, handleCalls],
-      ] as const) {
-        for (const [name, count] of Object.entries(table)) {
-          for (let position = 0; position < count; position++) {
-            for (const junk of JUNK) {
-              const base = target === image ? (sense[name] ?? ['/handle', '/handle', 0, 0]) : [0, 1, 1, 1];
-              const args: unknown[] = base.slice(0, count);
-              args[position] = junk;
-              await attempt(target, name, args);
-            }
-          }
-          await attempt(target, name, []);
-        }
-      }
-      assert.ok(refused > 500, `${refused} refused`);
-      assert.equal(image.readOnly, false, 'the journal goes on');
-      assert.equal(await image.readFile('/kept', 'utf8'), 'kept');
-      await image.writeFile('/after', 'after', { flush: true });
-      await handle.close();
-    }));
-
-  it('cover everything that an image and a handle can do', async () => {
-    await withImage(async (image) => {
-      const handle = await image.open('/file', 'w+');
-      const known = (target: object) => Object.getOwnPropertyNames(Object.getPrototypeOf(target)).sort();
-      // A new method belongs into the table above.
-      assert.equal(known(image).filter((name) => /xattr|utimes|chown|mkdir|copyFile/.test(name)).length, 12);
-      assert.ok(known(handle).includes('fallocate'));
-      await handle.close();
-    });
-  });
 
   it('of files that are none: nothing is written through fifos, sockets, devices and directories', () =>
     withImage(async (image) => {
@@ -417,6 +297,70 @@ describe('arguments of the library', function () {
         mode & 0o777,
         String(told).replace(at('/'), '/'),
       ];
+    }));
+
+  it('of cp: what is copied, what is refused', () =>
+    onBoth(async (fs, at) => {
+      await fs.mkdir(at('/d/e'), { recursive: true });
+      await fs.writeFile(at('/d/e/file'), 'content', { mode: 0o640 });
+      await fs.writeFile(at('/other'), 'other');
+      await fs.symlink('e/file', at('/d/link'));
+      await fs.cp(at('/d'), at('/new/copy'), { recursive: true, verbatimSymlinks: true });
+      await fs.cp(at('/d/e/file'), at('/other'), { preserveTimestamps: true });
+      await fs.cp(at('/d'), at('/led'), { recursive: true, filter: (source) => !source.endsWith('e') });
+      const [{ mtimeMs }, copied] = [await fs.stat(at('/d/e/file')), await fs.stat(at('/other'))];
+      return [
+        await fs.readFile(at('/new/copy/link'), 'utf8'),
+        await fs.readlink(at('/new/copy/link')),
+        (await fs.readlink(at('/led/link'))).replace(at('/'), '/'),
+        (await fs.readdir(at('/led'))).length,
+        await fs.readFile(at('/other'), 'utf8'),
+        copied.mode & 0o777,
+        Math.abs(copied.mtimeMs - mtimeMs) < 2,
+        await codeOfRejected(fs.cp(at('/d'), at('/x'))),
+        await codeOfRejected(fs.cp(at('/none'), at('/x'))),
+        await codeOfRejected(fs.cp(at('/d'), at('/d/e/x'), { recursive: true })),
+        await codeOfRejected(fs.cp(at('/other'), at('/other'))),
+        await codeOfRejected(fs.cp(at('/other'), at('/d'))),
+        await codeOfRejected(fs.cp(at('/d'), at('/other'), { recursive: true })),
+        await codeOfRejected(fs.cp(at('/d/e/file'), at('/other'), { force: false, errorOnExist: true })),
+      ];
+    }));
+
+  it('of stat and statfs in bigints, and paths and lines that come back', () =>
+    onBoth(async (fs, at) => {
+      await fs.writeFile(at('/file'), 'one\ntwo\r\nthree');
+      await fs.utimes(at('/file'), 1, 2.5);
+      const { size, mtimeNs, mtimeMs } = await fs.stat(at('/file'), { bigint: true });
+      const lines: string[] = [];
+      for await (const line of (await fs.open(at('/file'))).readLines()) lines.push(line);
+      const closed = await fs.open(at('/file'), 'r+');
+      await closed.close();
+      const codes = [];
+      for (const use of [() => closed.writeFile(''), () => closed.readv([]), () => closed.writev([])])
+        codes.push(await codeOfRejected(use()));
+      const told = [];
+      for (const failing of [
+        () => fs.rename(at('/none'), at('/x')),
+        () => fs.link(at('/none'), at('/x')),
+        () => fs.symlink('target', at('/file')),
+        () => fs.copyFile(at('/none'), at('/x')),
+        () => fs.opendir(at('/none')),
+        () => fs.utimes(at('/none'), 1, 1),
+      ]) {
+        const error = await failing().catch((failure: NodeJS.ErrnoException & { dest?: string }) => failure);
+        assert.ok(error instanceof Error && 'code' in error);
+        told.push(error.message.replaceAll(at('/'), '/'), error.syscall, error.dest?.replace(at('/'), '/'));
+      }
+      const space = Object.keys(await fs.statfs(at('/')));
+      return [size, mtimeNs, mtimeMs, lines, codes, told, space];
+    }));
+
+  it('of reads: what no buffer can hold has a code', () =>
+    withImage(async (image) => {
+      await image.writeFile('/file', '');
+      await image.truncate('/file', 2 ** 40);
+      assert.equal(await codeOfRejected(image.readFile('/file')), 'ERR_FS_FILE_TOO_LARGE');
     }));
 
   it('of openImage', async () => {
