@@ -9,18 +9,7 @@ export { FileHandle } from './library/file-handle.js';
 export type { AllocationMode } from './library/file-space.js';
 export { Image } from './library/image.js';
 export { ImageError } from './library/image-error.js';
-export type {
-  CpOptions,
-  FileContent,
-  MkdirOptions,
-  PathOptions,
-  ReaddirOptions,
-  ReadFileOptions,
-  RenameOptions,
-  RmOptions,
-  StatOptions,
-  WriteFileOptions,
-} from './library/image-options.js';
+export type * from './library/image-options.js';
 export { type ImageSource, type OpenImageOptions, openImage, replayImage } from './library/open-image.js';
 export { BigIntStats, Dirent, Stats, type StatsFs } from './library/stats.js';
 export type { StreamOptions, WriteStreamOptions } from './library/streams.js';

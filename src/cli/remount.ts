@@ -3,6 +3,7 @@
  * word to the server, so the server is told here: read-only is frozen for it (log empty, image marked clean).
  */
 import { constants } from 'node:os';
+import { MOUNT_FLAGS, MS_RDONLY, MS_REMOUNT } from '../fuse/mount-flags.js';
 import { EXT4D_IOC_FREEZE, EXT4D_IOC_THAW } from '../fuse/operations-ioctl.js';
 import { errorOf, requireNative } from '../native.js';
 import { CommandError } from './command-error.js';
@@ -12,26 +13,18 @@ import { splitWords } from './mount-options.js';
 import { changes } from './mount-words.js';
 import { type MountEntry, mountAt } from './mountinfo.js';
 import { control } from './server-control.js';
-import { wordsOfServer } from './server-process.js';
+import { serverOf, wordsOfServer } from './server-process.js';
 
 const { EBUSY, EINVAL, EPERM, EROFS } = constants.errno;
 
-/** mount(2). */
-const MS_RDONLY = 1;
-const MS_REMOUNT = 32;
-const FLAGS: Readonly<Record<string, number>> = {
-  nosuid: 2,
-  nodev: 4,
-  noexec: 8,
-  sync: 16,
-  dirsync: 128,
-  noatime: 1024,
-  nodiratime: 2048,
-  relatime: 1 << 21,
-};
 /** What a remount can change besides ro and rw: the kernel keeps these. */
-const SETS = ['nosuid', 'nodev', 'noexec', 'sync'];
-const CLEARS: Readonly<Record<string, string>> = { suid: 'nosuid', dev: 'nodev', exec: 'noexec', async: 'sync' };
+const SETS = ['nosuid', 'nodev', 'noexec', 'sync'] as const;
+const CLEARS: Readonly<Record<string, (typeof SETS)[number]>> = {
+  suid: 'nosuid',
+  dev: 'nodev',
+  exec: 'noexec',
+  async: 'sync',
+};
 
 export function isRemount(lists: readonly string[]): boolean {
   return lists.flatMap(splitWords).includes('remount');
@@ -42,31 +35,42 @@ export function remount(name: string, directory: string, lists: readonly string[
   checkNative();
   const entry = mountAt(directory);
   if (entry === null) throw new CommandError(`${directory}: not mounted, so it cannot be remounted`);
-  if (!/^fuse(blk)?\./.test(entry.type)) throw new CommandError(`${directory}: mounted as ${entry.type}, not by ext4d`);
+  const server = serverOf(entry.mountpoint, entry.source);
+  if (!/^fuse(blk)?\.ext4d$/.test(entry.type) && server === null)
+    throw new CommandError(`${directory}: mounted as ${entry.type}, not by ext4d`);
   const words = lists.flatMap(splitWords);
   const readOnly = words.findLast((word) => word === 'ro' || word === 'rw') === 'ro';
-  const { flags, kept } = flagsAfter(entry, words);
-  if (kept.length > 0 && readOnly === entry.readOnly && flags === flagsAfter(entry, []).flags) {
+  const before = flagsOf(entry.words);
+  const flags = flagsAfter(before, words);
+  const kept = keptAsBefore(words, [...entry.words, ...(server === null ? [] : wordsOfServer(server))]);
+  if (kept.length > 0 && readOnly === entry.readOnly && flags === before)
     throw new CommandError(`${kept.join(', ')}: not changed while mounted: unmount, then mount with the new options`);
-  }
   if (readOnly) becomeReadOnly(directory, entry, flags);
   else becomeWritable(directory, entry, flags);
   if (kept.length > 0) process.stderr.write(`${name}: ${kept.join(', ')}: as it was when it was mounted\n`);
   return MountExit.OK;
 }
 
-/** mount(2)'s flags but for read-only, and the words that ask for something that stays as it is, and was not asked for before. */
-function flagsAfter(entry: MountEntry, words: readonly string[]): { flags: number; kept: string[] } {
-  let flags = 0;
-  const asBefore = [...entry.words, ...wordsOfServer(entry)];
-  for (const word of entry.words) flags |= FLAGS[word] ?? 0;
-  const kept: string[] = [];
-  for (const word of changes(words)) {
-    if (SETS.includes(word)) flags |= FLAGS[word];
-    else if (Object.hasOwn(CLEARS, word)) flags &= ~FLAGS[CLEARS[word]];
-    else if (!asBefore.includes(word)) kept.push(word);
+const isFlag = (word: string): word is keyof typeof MOUNT_FLAGS => Object.hasOwn(MOUNT_FLAGS, word);
+const isSet = (word: string): word is (typeof SETS)[number] => SETS.some((one) => one === word);
+
+/** mount(2)'s flags but for read-only. */
+function flagsOf(words: readonly string[]): number {
+  return words.filter(isFlag).reduce((flags, word) => flags | MOUNT_FLAGS[word], 0);
+}
+
+function flagsAfter(before: number, words: readonly string[]): number {
+  let flags = before;
+  for (const word of words) {
+    if (isSet(word)) flags |= MOUNT_FLAGS[word];
+    else if (Object.hasOwn(CLEARS, word)) flags &= ~MOUNT_FLAGS[CLEARS[word]];
   }
-  return { flags, kept };
+  return flags;
+}
+
+/** The words that ask for something that stays as it is, and was not asked for before. */
+function keptAsBefore(words: readonly string[], before: readonly string[]): string[] {
+  return changes(words).filter((word) => !isSet(word) && !Object.hasOwn(CLEARS, word) && !before.includes(word));
 }
 
 /** First the kernel, which refuses while files are open for writing and writes back what it holds; then the server. */

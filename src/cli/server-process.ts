@@ -1,8 +1,9 @@
 /** Finding the process that serves a mount, or holds an image, through /proc. */
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { parseArguments, UsageError } from './args.js';
+import { COMMAND_TEXTS } from './command-texts.js';
 import { splitWords } from './mount-options.js';
-import type { MountEntry } from './mountinfo.js';
 
 /** A process that cannot be confused with a later one of the same number. */
 export interface Process {
@@ -40,7 +41,7 @@ export function commandName(pid: number): string {
   }
 }
 
-export function commandLine(pid: number): string[] {
+function commandLine(pid: number): string[] {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
   } catch {
@@ -79,17 +80,35 @@ function hasOpen(pid: number, dev: bigint, ino: bigint): boolean {
   }
 }
 
-/** Image and mountpoint of an `ext4d mount`, absolute; null for any other process. */
-function served(pid: number): readonly [string, string] | null {
+/** What an `ext4d mount` was told: image and mountpoint, absolute, and its mount options; null for any other process. */
+interface Served {
+  readonly image: string;
+  readonly mountpoint: string;
+  readonly words: readonly string[];
+}
+
+function served(pid: number): Served | null {
   const args = commandLine(pid);
-  if (args.length < 3 || !args.slice(1, -2).some((word) => word === 'mount')) return null;
+  const at = args.indexOf('mount');
+  if (at < 1) return null;
   let cwd = '/';
   try {
     cwd = readlinkSync(`/proc/${pid}/cwd`);
   } catch {
     // Another user's: they are absolute, or we cannot tell.
   }
-  return [resolve(cwd, args[args.length - 2]), resolve(cwd, args[args.length - 1])];
+  try {
+    const { flags, values, positionals } = parseArguments(args.slice(at + 1), COMMAND_TEXTS.mount.options, [
+      'IMAGE',
+      'MOUNTPOINT',
+    ]);
+    const [image, mountpoint] = positionals.map((path) => resolve(cwd, path));
+    const words = values.options.flatMap(splitWords);
+    return { image, mountpoint, words: flags['read-only'] ? [...words, 'ro'] : words };
+  } catch (error) {
+    if (error instanceof UsageError) return null;
+    throw error;
+  }
 }
 
 /**
@@ -103,28 +122,24 @@ export function serverOf(mountpoint: string, source: string): Process | null {
   } catch {
     // The source is not a path (fsname=), or is out of sight.
   }
-  let candidates = holders.filter((pid) => served(pid)?.[1] === mountpoint);
+  let candidates = holders.filter((pid) => served(pid)?.mountpoint === mountpoint);
   if (candidates.length === 0 && holders.length === 1) candidates = holders;
   if (candidates.length === 0) {
     const servers = readdirSync('/proc')
       .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
       .map((name) => ({ pid: Number(name), of: served(Number(name)) }));
-    const those = (matching: (of: readonly [string, string]) => boolean) =>
-      servers.filter(({ of }) => of !== null && matching(of)).map(({ pid }) => pid);
-    candidates = those(([, where]) => where === mountpoint);
+    const those = (of: 'mountpoint' | 'image', path: string) =>
+      servers.filter((server) => server.of?.[of] === path).map(({ pid }) => pid);
+    candidates = those('mountpoint', mountpoint);
     // Shown in several places (bind mounts), and the first of them is gone.
-    if (candidates.length === 0) candidates = those(([image]) => image === source);
+    if (candidates.length === 0) candidates = those('image', source);
   }
   // A daemon's parent waits with the same arguments until the mount is up: the server is the younger one.
   return candidates.length === 0 ? null : processOf(Math.max(...candidates));
 }
 
-/** The mount options that the server of a mount was given, as far as its command line says. */
-export function wordsOfServer({ mountpoint, source }: MountEntry): readonly string[] {
-  const server = serverOf(mountpoint, source);
-  const args = server === null ? [] : commandLine(server.pid);
-  return splitWords(args[args.indexOf('-o') + 1] ?? '');
-}
+/** The mount options that a server was given, as far as its command line says. */
+export const wordsOfServer = (server: Process): readonly string[] => served(server.pid)?.words ?? [];
 
 /** Up to `limit` users of the files below `mountpoint`, as "name (pid N)". Sees only what the caller may see. */
 export function usersOf(mountpoint: string, limit: number): string[] {

@@ -43,7 +43,8 @@ async function umount(typed: string, lazy: boolean): Promise<void> {
     throw new CommandError(`${typed}: mounted as ${entry.type}, not by ext4d; use umount`);
   }
   // With a side file the image is as dirty as it was before.
-  const untouched = entry.readOnly || wordsOfServer(entry).some((word) => word.startsWith('overlay='));
+  const untouched =
+    entry.readOnly || (server !== null && wordsOfServer(server).some((word) => word.startsWith('overlay=')));
   // Whoever calls this from inside must not be kept there by it.
   process.chdir('/');
   thawForUnmount(mountpoint);

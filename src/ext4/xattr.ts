@@ -60,7 +60,7 @@ interface SplitName {
   readonly name: Uint8Array;
 }
 
-function startsWith(name: Uint8Array, prefix: Uint8Array): boolean {
+export function startsWith(name: Uint8Array, prefix: Uint8Array): boolean {
   if (name.length < prefix.length) return false;
   for (let i = 0; i < prefix.length; i++) if (name[i] !== prefix[i]) return false;
   return true;

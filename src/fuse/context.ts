@@ -62,8 +62,11 @@ export interface Context {
   readonly lostWrites: LostWrites;
   /** The kernel asks for the attributes of the inode before it uses them again. Some user holds it open. */
   invalidateAttributes(ino: Ino): void;
-  /** Writes back what the page cache holds of a file, then calls back. */
-  flushPageCache(ino: Ino, done: () => void): void;
+  /**
+   * If the page cache may hold bytes of the file that this server has not seen: true, and the request runs again, once, when they
+   * have been written back.
+   */
+  retryWrittenBack(request: Request, ino: Ino): boolean;
 }
 
 export type Operation = (context: Context, request: Request) => void;

@@ -4,6 +4,7 @@ import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Errno } from '../errors.js';
 import { errorOf, requireNative } from '../native.js';
+import { MOUNT_FLAGS, MS_RDONLY } from './mount-flags.js';
 
 export interface MountOptions {
   readonly ro?: boolean;
@@ -38,13 +39,6 @@ export interface MountRequest {
   readonly blksize: number;
   readonly options?: MountOptions;
 }
-
-const MS_RDONLY = 1;
-const MS_NOSUID = 2;
-const MS_NODEV = 4;
-const MS_NOEXEC = 8;
-const MS_SYNCHRONOUS = 16;
-const MS_NOATIME = 1024;
 
 const S_IFMT = 0o170000;
 
@@ -103,13 +97,9 @@ function mountAsRoot(request: MountRequest, mountpoint: string, rootmode: number
   data.push(...(options.labels ?? []));
   // The kernel's block layer works in pages at most.
   if (request.blkdev) data.push(`blksize=${Math.min(request.blksize, 4096)}`);
-  let flags = 0;
-  if (options.ro) flags |= MS_RDONLY;
-  if (options.nosuid) flags |= MS_NOSUID;
-  if (options.nodev) flags |= MS_NODEV;
-  if (options.noexec) flags |= MS_NOEXEC;
-  if (options.noatime) flags |= MS_NOATIME;
-  if (options.sync) flags |= MS_SYNCHRONOUS;
+  let flags = options.ro ? MS_RDONLY : 0;
+  for (const word of ['nosuid', 'nodev', 'noexec', 'noatime', 'sync'] as const)
+    if (options[word]) flags |= MOUNT_FLAGS[word];
   const source = request.blkdev ? resolve(request.source) : (options.fsname ?? request.source);
   const result = native.mount(source, mountpoint, type, flags, data.join(','));
   if (result < 0) {

@@ -120,14 +120,13 @@ export function bmap(context: Context, request: Request): void {
   const unit = BMAP_IN.blocksize.get(view, ARGS);
   const offset = BMAP_IN.block.get(view, ARGS) * unit;
   if (unit === 0) throw new FsError('EINVAL');
-  afterWriteback(context, request, (later) => {
-    const { fs, reply } = context;
-    if (fs.journalsData(ino)) fs.bringDataHome();
-    const mapping = offset < fs.stat(ino).size ? fs.iomapBegin(ino, offset, unit, 0) : null;
-    const at = mapping !== null && mapping.addrBytes >= 0 ? mapping.addrBytes + offset - mapping.offsetBytes : 0;
-    BMAP_OUT.block.set(reply.view, PAYLOAD, Math.floor(context.data.deviceOffset(at) / unit));
-    reply.payload(later, BMAP_OUT.SIZE);
-  });
+  if (context.retryWrittenBack(request, ino)) return;
+  const { fs, reply } = context;
+  if (fs.journalsData(ino)) fs.bringDataHome();
+  const mapping = offset < fs.stat(ino).size ? fs.iomapBegin(ino, offset, unit, 0) : null;
+  const at = mapping !== null && mapping.addrBytes >= 0 ? mapping.addrBytes + offset - mapping.offsetBytes : 0;
+  BMAP_OUT.block.set(reply.view, PAYLOAD, Math.floor(context.data.deviceOffset(at) / unit));
+  reply.payload(request, BMAP_OUT.SIZE);
 }
 
 /** SEEK_DATA and SEEK_HOLE. What only the page cache knows is written back first: to us it would be a hole. */
@@ -136,26 +135,8 @@ export function lseek(context: Context, request: Request): void {
   request.require(LSEEK_IN.SIZE);
   const whence = LSEEK_IN.whence.get(view, ARGS);
   if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw new FsError('EINVAL');
+  if (context.retryWrittenBack(request, ino)) return;
   const kind = whence === SEEK_DATA ? 'data' : 'hole';
-  const offset = LSEEK_IN.offset.get(view, ARGS);
-  afterWriteback(context, request, (later) => {
-    LSEEK_OUT.offset.set(context.reply.view, PAYLOAD, context.fs.seek(ino, offset, kind));
-    context.reply.payload(later, LSEEK_OUT.SIZE);
-  });
-}
-
-/** Answers once no byte of the file is in the page cache only. */
-function afterWriteback(context: Context, request: Request, answer: (request: Request) => void): void {
-  if (!context.negotiated.writeback || !context.nodes.hasWriters(request.ino)) {
-    answer(request);
-    return;
-  }
-  const waiting = request.stub();
-  context.flushPageCache(request.ino, () => {
-    try {
-      answer(waiting);
-    } catch (error) {
-      context.fail(waiting, error);
-    }
-  });
+  LSEEK_OUT.offset.set(context.reply.view, PAYLOAD, context.fs.seek(ino, LSEEK_IN.offset.get(view, ARGS), kind));
+  context.reply.payload(request, LSEEK_OUT.SIZE);
 }

@@ -104,47 +104,18 @@ export function rmdir(context: Context, request: Request): void {
 }
 
 function renameNames(context: Context, request: Request, newParent: Ino, namesAt: number, flags: number): void {
+  const { fs, nodes, settings } = context;
   const parent = request.ino;
   const name = request.name(namesAt);
   const newName = request.name(namesAt + name.length + 1);
-  const { cred } = request;
-  const unwritten = flags === 0 ? replacingUnwritten(context, parent, name, newParent, newName) : 0;
-  if (unwritten === 0) {
-    renameNow(context, request, () => context.fs.rename(parent, name, newParent, newName, flags, cred));
-    return;
+  // auto_da_alloc: programs that replace a file without fsync shall find the old content or the new after a crash.
+  if (settings.flushesReplacing && flags === 0 && nodes.anyWriters && fs.lookup(newParent, newName) !== 0) {
+    const ino = fs.lookup(parent, name);
+    if (ino !== 0 && context.retryWrittenBack(request, ino)) return;
   }
-  const waiting = request.stub();
-  const [kept, newKept] = [name.slice(), newName.slice()];
-  context.flushPageCache(unwritten, () => {
-    try {
-      renameNow(context, waiting, () => context.fs.rename(parent, kept, newParent, newKept, flags, cred));
-    } catch (error) {
-      context.fail(waiting, error);
-    }
-  });
-}
-
-function renameNow(context: Context, request: Request, rename: () => { readonly replaced: Ino | 0 }): void {
-  const { replaced } = rename();
+  const { replaced } = fs.rename(parent, name, newParent, newName, flags, request.cred);
   if (replaced !== 0) lostName(context, replaced);
   context.reply.status(request, 0);
-}
-
-/**
- * auto_da_alloc: a file that takes the place of another while the page cache may hold some of it, or 0. Programs that replace a
- * file without fsync shall find the old content or the new one after a crash, not an empty file.
- */
-function replacingUnwritten(
-  context: Context,
-  parent: Ino,
-  name: Uint8Array,
-  newParent: Ino,
-  newName: Uint8Array,
-): Ino | 0 {
-  const { fs, nodes, negotiated, settings } = context;
-  if (!settings.flushesReplacing || !negotiated.writeback || !nodes.anyWriters) return 0;
-  const ino = fs.lookup(parent, name);
-  return ino !== 0 && nodes.hasWriters(ino) && fs.lookup(newParent, newName) !== 0 ? ino : 0;
 }
 
 export function rename(context: Context, request: Request): void {

@@ -1,5 +1,6 @@
 /** Extended attributes. A request for 0 bytes asks how many there are. */
 import { Errno, FsError } from '../errors.js';
+import { startsWith } from '../ext4/xattr.js';
 import { FUSE_SETXATTR_ACL_KILL_SGID, GETXATTR_IN, GETXATTR_OUT, SETXATTR_IN, SETXATTR_IN_COMPAT_SIZE } from './abi.js';
 import { isAclName, removeAcl, setAcl } from './acl.js';
 import type { Context } from './context.js';
@@ -22,8 +23,6 @@ function replyValue(context: Context, request: Request, value: Uint8Array): void
   if (value.length > room) throw new FsError('ERANGE');
   reply.data(request, value);
 }
-
-const startsWith = (name: Uint8Array, prefix: Uint8Array) => prefix.every((byte, i) => name[i] === byte);
 
 /** False for names that this mount does without. */
 function exists(context: Context, name: Uint8Array): boolean {
@@ -71,8 +70,8 @@ export function setxattr(context: Context, request: Request): void {
   checkName(context, name);
   if (isAclName(name)) {
     setAcl(context, ino, name, value);
-    // Where the kernel does not know that ACLs are enforced (FUSE_POSIX_ACL) it does not expect that this sets the mode.
-    context.invalidateAttributes(ino);
+    // Where it checks no permissions the kernel was not told of ACLs (FUSE_POSIX_ACL), and does not expect this to set the mode.
+    if (!context.settings.permissionsChecked) context.invalidateAttributes(ino);
   } else {
     context.fs.setxattr(ino, name, value, SETXATTR_IN.flags.get(view, ARGS));
   }

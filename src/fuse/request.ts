@@ -34,6 +34,8 @@ export class Request {
   payloadAside = false;
   /** How often it was run again in the hope of more space. */
   spaceRetries = 0;
+  /** What the page cache held of its file was written back for it. */
+  writtenBack = false;
   /** The buffer is one of the few that requests are read into. */
   readonly pooled: boolean;
 
@@ -50,6 +52,7 @@ export class Request {
     this.held = false;
     this.payloadAside = false;
     this.spaceRetries = 0;
+    this.writtenBack = false;
     if (length < IN_HEADER.SIZE || IN_HEADER.len.get(view, 0) !== length) return false;
     this.opcode = IN_HEADER.opcode.get(view, 0);
     this.unique = IN_HEADER.unique.get(view, 0);

@@ -376,12 +376,17 @@ export class Session implements Context {
     }
   }
 
-  flushPageCache(ino: Ino, done: () => void): void {
+  retryWrittenBack(request: Request, ino: Ino): boolean {
+    if (request.writtenBack || !this.negotiated.writeback || !this.nodes.hasWriters(ino)) return false;
+    const kept = this.keep(request);
+    kept.writtenBack = true;
     // Offset 0, length 0: all of it. Dirty pages are written back before they go, by native code perhaps.
     this.notify(invalidation(ino, 0), () => {
-      this.data.settle();
-      done();
+      if (this.closeBegun) return;
+      this.retry(kept);
+      this.afterRequests();
     });
+    return true;
   }
 
   /** From another thread: the kernel may wait for an answer of this one before it takes the notification. */

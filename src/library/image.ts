@@ -119,13 +119,17 @@ export class Image {
     const pieces = piecesOf(data, known);
     // What cannot be written must not empty what is there.
     const first = await pieces.next();
-    const handle = await this.open(path, flag ?? 'w', mode ?? 0o666);
     try {
-      if (first.done !== true) await handle.write(first.value);
-      for await (const piece of pieces) await handle.write(piece);
-      if (durable) await handle.sync();
+      const handle = await this.open(path, flag ?? 'w', mode ?? 0o666);
+      try {
+        if (first.done !== true) await handle.write(first.value);
+        for await (const piece of pieces) await handle.write(piece);
+        if (durable) await handle.sync();
+      } finally {
+        await handle.close();
+      }
     } finally {
-      await handle.close();
+      await pieces.return(undefined);
     }
   }
 

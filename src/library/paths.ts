@@ -113,8 +113,9 @@ function withoutSlashes(path: Uint8Array): Uint8Array {
   return path.subarray(0, end);
 }
 
-/** The directory that a path names something in; null for one name alone. */
+/** The directory that a path names something in; null for one name alone, and for the root. */
 export function parentOf(path: Uint8Array): Uint8Array | null {
+  if (isSlash(path)) return null;
   const slash = withoutSlashes(path).lastIndexOf(SLASH);
   return slash < 0 ? null : withoutSlashes(path.subarray(0, slash + 1));
 }

@@ -26,7 +26,7 @@ export function caseNames() {
 }
 
 /** Runs one. `skipped` says why it was not run; `passed` is then undefined. */
-export async function runCase(name, { timeoutMs = 600_000, env = {}, echo = false } = {}) {
+export async function runCase(name, { timeoutMs = 300_000, env = {}, echo = false } = {}) {
   const script = join(here, 'cases', `${name}.sh`);
   const needs = /^# needs: (.*)$/m.exec(readFileSync(script, 'utf8'))?.[1].split(' ') ?? [];
   if (needs[0] === 'uml') {

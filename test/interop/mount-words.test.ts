@@ -129,14 +129,14 @@ describe('the mount option', function () {
       makeImageFile(image, 32);
       const at = (name: string) => join(mountpoint, name);
       // What the image holds once the rename is durable, and nothing else was done about the data.
-      const afterCrash = async (options: string) => {
-        const mount = await Mount.start(image, mountpoint, `commit=1,${options}`);
+      const afterCrash = async (options: string, afterMs: number) => {
+        const mount = await Mount.start(image, mountpoint, options);
         try {
           writeFileSync(at('conf'), 'old content', { flush: true });
           const fd = openSync(at('conf.tmp'), 'w');
           writeSync(fd, 'new content');
           renameSync(at('conf.tmp'), at('conf'));
-          await wait(2500);
+          await wait(afterMs);
           await mount.kill();
           // Of a dead connection: that it fails is what is expected.
           codeOf(() => closeSync(fd));
@@ -149,8 +149,11 @@ describe('the mount option', function () {
         });
         return content;
       };
-      assert.equal(await afterCrash('auto_da_alloc'), 'new content');
-      assert.equal(await afterCrash('noauto_da_alloc'), '', 'the test cannot tell: something else writes back');
+      assert.equal(await afterCrash('commit=1,auto_da_alloc', 2500), 'new content');
+      const without = await afterCrash('commit=1,noauto_da_alloc', 2500);
+      assert.equal(without, '', 'the test cannot tell: something else writes back');
+      // The rename is durable when it is answered, and so is what was written back for it.
+      assert.equal(await afterCrash('commit=600,dirsync', 0), 'new content');
     }));
 
   it('dirsync: a new name is in the image when it is answered', () =>
