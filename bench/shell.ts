@@ -1,6 +1,6 @@
 /** Commands that must succeed. */
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 
 export const ENV = { ...process.env, PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin` };
 
@@ -30,6 +30,16 @@ export function timed(work: () => void): number {
 export function dropCaches(): void {
   sh('sync');
   writeFileSync('/proc/sys/vm/drop_caches', '3');
+}
+
+/**
+ * What a row takes for page caches has been in use a moment ago. A virtual machine may give its free memory back to its host;
+ * the first to touch a page then waits for the host, several times as long as for the filesystem.
+ */
+export function touchMemory(): void {
+  const file = `/dev/shm/ext4d-bench-touched-${process.pid}`;
+  sh('dd', 'if=/dev/zero', `of=${file}`, 'bs=1M', 'count=1024', 'status=none');
+  rmSync(file);
 }
 
 export function isInstalled(command: string): boolean {
