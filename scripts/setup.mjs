@@ -160,7 +160,7 @@ export function setup({ packages = RUN_PACKAGES } = {}) {
     npmPackages();
     native();
     typescript();
-    run(process.execPath, [join(root, 'scripts', 'build-rehearsal-image.mjs')]);
+    run(process.execPath, [join(root, 'scripts', 'build-rehearsal-stage.mjs')]);
     return true;
   } catch (error) {
     if (!(error instanceof SetupError)) throw error;

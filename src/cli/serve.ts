@@ -274,13 +274,13 @@ function mount(
 const hasModuleFor = (label: string) => existsSync(label.startsWith('smack') ? '/sys/fs/smackfs' : '/sys/fs/selinux');
 
 /** Made by the build; without it there is no rehearsal. */
-const REHEARSAL_IMAGE = fileURLToPath(new URL('../../rehearsal.img', import.meta.url));
+const REHEARSAL_STAGE = fileURLToPath(new URL('../../rehearsal.stage', import.meta.url));
 const REHEARSAL_SLICE_MS = 2;
 const REHEARSAL_PAUSE_MS = 20;
 
 /** Rehearses in slices that nobody notices: never while requests are coming in. */
 function rehearseWhenIdle(session: Session): void {
-  if (!existsSync(REHEARSAL_IMAGE)) return;
+  if (!existsSync(REHEARSAL_STAGE)) return;
   let rehearsal: Rehearsal | null = null;
   const step = () => {
     if (session.closing) return;
@@ -288,7 +288,7 @@ function rehearseWhenIdle(session: Session): void {
       setTimeout(step, REHEARSAL_PAUSE_MS).unref();
       return;
     }
-    rehearsal ??= new Rehearsal(REHEARSAL_IMAGE);
+    rehearsal ??= new Rehearsal(REHEARSAL_STAGE, session.fs);
     if (rehearsal.step(REHEARSAL_SLICE_MS)) setImmediate(step);
     else rehearsal.end();
   };

@@ -5,8 +5,8 @@ import type { Environment } from './volume.js';
 /** Seconds and nanoseconds. */
 const clock = new Float64Array(2);
 
-/** Time and randomness of the real world. */
-export const realEnvironment: Environment = {
+/** Time and randomness of the real world, with timers as given. */
+export const environmentWith = (schedule: Environment['schedule']): Environment => ({
   now() {
     // The kernel's own stamps are as coarse: a finer one here could be later than one it takes after it.
     const native = loadNative();
@@ -22,8 +22,10 @@ export const realEnvironment: Environment = {
   sleep(delayMs) {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, delayMs);
   },
-  schedule(delayMs, action) {
-    const timer = setTimeout(action, delayMs);
-    return () => clearTimeout(timer);
-  },
-};
+  schedule,
+});
+
+export const realEnvironment = environmentWith((delayMs, action) => {
+  const timer = setTimeout(action, delayMs);
+  return () => clearTimeout(timer);
+});

@@ -55,7 +55,7 @@ describe('the npm package', function () {
       assert.ok(files.includes(file), `${file} is missing`);
     const strangers = files.filter((file) => /(^|\/)(test|bench)\/|\.test\.|^native\/build|\.img$/.test(file));
     assert.deepEqual(
-      strangers.filter((file) => !file.startsWith('node_modules/') && file !== 'build/rehearsal.img'),
+      strangers.filter((file) => !file.startsWith('node_modules/') && file !== 'build/rehearsal.stage'),
       [],
     );
   });
