@@ -11,5 +11,6 @@ export { Image } from './library/image.js';
 export { ImageError } from './library/image-error.js';
 export type * from './library/image-options.js';
 export { type ImageSource, type OpenImageOptions, openImage, replayImage } from './library/open-image.js';
+export type { OwnDevice } from './library/own-device.js';
 export { BigIntStats, Dirent, Stats, type StatsFs } from './library/stats.js';
 export type { StreamOptions, WriteStreamOptions } from './library/streams.js';

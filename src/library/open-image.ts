@@ -22,6 +22,7 @@ import {
 import type { Owner } from './engine-room.js';
 import { Image } from './image.js';
 import { explained } from './image-error.js';
+import { GuardedDevice, type OwnDevice } from './own-device.js';
 
 export interface OpenImageOptions {
   /** A dirty log is then replayed in memory, and the image is not touched. */
@@ -45,7 +46,7 @@ export interface OpenImageOptions {
 }
 
 /** A path or file URL; the bytes of an image, which are changed in place; or a device. */
-export type ImageSource = string | URL | ArrayBufferLike | Uint8Array | BlockDevice;
+export type ImageSource = string | URL | ArrayBufferLike | Uint8Array | OwnDevice;
 
 /** The tables of a cache are as large as it may become. */
 const MAX_CACHE_BYTES = 2 ** 32;
@@ -170,7 +171,7 @@ function openSource(source: ImageSource, place: SourcePlace): BlockDevice {
   if (isUint8Array(source)) return new MemoryDevice(source.subarray(offsetBytes, offsetBytes + sizeLimitBytes));
   if (isAnyArrayBuffer(source)) return openSource(new Uint8Array(source), place);
   if (typeof source !== 'string' && !(source instanceof URL)) {
-    const device = deviceArgument(source);
+    const device = source instanceof FileDevice ? source : new GuardedDevice(source);
     if (offsetBytes === 0 && place.sizeLimitBytes === undefined) return device;
     throw argumentError('ERR_INVALID_ARG_VALUE', 'offsetBytes and sizeLimitBytes are for files and bytes');
   }
@@ -184,22 +185,6 @@ function openSource(source: ImageSource, place: SourcePlace): BlockDevice {
   }
 }
 
-const DEVICE_METHODS = ['read', 'write', 'flush', 'submit', 'close'] as const;
-
-function deviceArgument(source: BlockDevice): BlockDevice {
-  const isDevice =
-    typeof source === 'object' &&
-    source !== null &&
-    DEVICE_METHODS.every((name) => typeof source[name] === 'function') &&
-    Number.isSafeInteger(source.sizeBytes);
-  if (isDevice) return source;
-  throw argumentError(
-    'ERR_INVALID_ARG_TYPE',
-    `The "source" argument must be a path, the bytes of an image, or a device with sizeBytes, ${DEVICE_METHODS.join(', ')}`,
-  );
-}
-
-/** What went wrong before is what the caller is told. */
 function closeQuietly(device: BlockDevice): void {
   try {
     device.close();

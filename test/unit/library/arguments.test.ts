@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { buffer, text } from 'node:stream/consumers';
 import { finished } from 'node:stream/promises';
 import { pathToFileURL } from 'node:url';
-import { type BlockDevice, type Image, openImage } from '../../../src/index.js';
+import { type Image, type OwnDevice, openImage } from '../../../src/index.js';
 import { codeOfRejected } from '../../support/code-of.js';
 import { fsck, makeImage } from '../../support/mke2fs.js';
 
@@ -366,7 +366,7 @@ describe('arguments of the library', function () {
   it('of openImage', async () => {
     const bytes = makeImage(16, []).slice();
     for (const source of [undefined, null, {}, 5, Symbol('s'), { read() {} }])
-      assert.equal(await codeOfRejected(openImage(source as unknown as BlockDevice)), 'ERR_INVALID_ARG_TYPE');
+      assert.equal(await codeOfRejected(openImage(source as unknown as OwnDevice)), 'ERR_INVALID_ARG_TYPE');
     const bad: readonly object[] = [
       { errors: 'bogus' },
       { owner: { uid: '1000', gid: 1 } },
