@@ -23,7 +23,6 @@ import { MountExit } from './exit-codes.js';
 import { count } from './image-command.js';
 import { inheritedFd } from './inherited-fd.js';
 import { type LockFile, takeLockFile } from './lock-file.js';
-import { whenMemoryIsShort } from './memory-pressure.js';
 import { checkNative, checkTargets } from './mount-checks.js';
 import type { MountOptions } from './mount-options.js';
 import { mountAt } from './mountinfo.js';
@@ -31,6 +30,7 @@ import { openDevice } from './open-device.js';
 import { Progress } from './progress.js';
 import { quotaNotes } from './quota-notes.js';
 import { explain } from './report.js';
+import { boundGarbage, whenMemoryIsShort } from './server-memory.js';
 
 export interface ServeOptions {
   readonly verbose: boolean;
@@ -161,6 +161,7 @@ export async function serve(
       },
     });
     endOnSignals(mountpoint, fs, session, teller);
+    boundGarbage();
     whenMemoryIsShort(() => session.relieveMemory());
     if (options.abort) fs.abort(new FsError('EIO', 'asked for by the mount option abort'));
     session.start();

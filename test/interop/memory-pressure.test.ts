@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { FileDevice } from '../../src/block/file-device.js';
-import { pressureFile } from '../../src/cli/memory-pressure.js';
+import { pressureFile } from '../../src/cli/server-memory.js';
 import { Filesystem } from '../../src/ext4/filesystem.js';
 import { EXT4_ROOT_INO } from '../../src/ext4/format/inode.js';
 import { requireNative } from '../../src/native.js';
