@@ -1,6 +1,7 @@
 /** chattr(1) and its relatives: the flags, the generation and the project of an inode, as users may see and set them. */
 import { FsError } from '../errors.js';
 import { isEmpty } from './dir.js';
+import { migrate } from './extent-migrate.js';
 import { INCOMPAT, RO_COMPAT } from './features.js';
 import { fileData } from './file-data.js';
 import {
@@ -54,16 +55,17 @@ export function setFlags(vol: Volume, ino: Ino, wanted: number, caller: Caller):
   if ((changed & privileged) !== 0 && caller.uid !== 0) throw new FsError('EPERM', 'only root may change this flag');
   if (inode.hasFlag(EXT4_IMMUTABLE_FL) && (flags & EXT4_IMMUTABLE_FL) !== 0)
     throw new FsError('EPERM', `inode ${ino} is immutable`);
-  if ((changed & EXT4_EXTENTS_FL) !== 0) throw new FsError('EOPNOTSUPP', 'extents of what is there cannot be switched');
   if ((changed & EXT4_CASEFOLD_FL) !== 0) mayFold(inode);
   const switches = (changed & EXT4_JOURNAL_DATA_FL) !== 0;
   // What is in the log, or kept in memory as if it were, must not meet data that goes straight to the device.
   if (switches) vol.journal.flushAll();
   vol.journal.run(1, (handle) => {
     const writable = Inode.get(vol, ino).edit(handle);
-    writable.setFlags(flags);
+    writable.setFlags(changed & EXT4_EXTENTS_FL ? flags ^ EXT4_EXTENTS_FL : flags);
     writable.setCtime(vol.env.now());
   });
+  // The others are set, as in the kernel, also where this cannot be.
+  if ((changed & EXT4_EXTENTS_FL) !== 0) migrate(vol, ino);
   if (switches) {
     vol.journal.flushAll();
     vol.cache.dropClean(fileData);

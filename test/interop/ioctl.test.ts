@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict';
 import {
   appendFileSync,
+  closeSync,
   linkSync,
   mkdirSync,
+  openSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -58,7 +60,6 @@ describe('ioctl', function () {
         assert.equal(run('chattr', ['+i', at('d')]).output, '');
         assert.equal(flagsOf('file'), 'SdAe');
         assert.equal(flagsOf('d'), 'DiTe');
-        assert.match(run('chattr', ['-e', at('file')]).output, /not supported/);
       });
       assert.equal(run('mount', ['-i', '-o', 'loop,ro', image, mountpoint]).output, '');
       try {
@@ -68,6 +69,75 @@ describe('ioctl', function () {
         run('umount', [mountpoint]);
       }
       assert.equal(fsckFile(image).code, 0);
+    }));
+
+  it('chattr switches extents off and on where the data need not move, and says so where it would have to', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 32);
+      const at = (path: string) => join(mountpoint, path);
+      const contents = new Map<string, Buffer>();
+      const write = (name: string, pieces: readonly (readonly [block: number, blocks: number])[]) => {
+        const fd = openSync(at(name), 'a');
+        closeSync(fd);
+        for (const [block, blocks] of pieces) {
+          const data = Buffer.alloc(blocks * 4096, `${name} ${block} `);
+          run('dd', [`of=${at(name)}`, 'bs=4096', `seek=${block}`, 'conv=notrunc,fsync'], data.toString('latin1'));
+        }
+        contents.set(name, readFileSync(at(name)));
+      };
+      const hasExtents = (name: string) => /e/.test(run('lsattr', [at(name)]).output.split(' ')[0]);
+      const chattr = (flags: string, name: string) => run('chattr', [flags, at(name)]).output;
+      await withMount(image, mountpoint, '', () => {
+        write('empty', []);
+        write('small', [[0, 12]]);
+        write('behind', [[3, 2]]);
+        write('long', [[0, 13]]);
+        write('pieces', [
+          [0, 1],
+          [5, 1],
+        ]);
+        for (const name of ['empty', 'small', 'behind']) {
+          assert.equal(chattr('-e', name), '');
+          assert.equal(hasExtents(name), false);
+        }
+        for (const name of ['long', 'pieces']) {
+          assert.match(chattr('-e', name), /not supported/);
+          assert.equal(hasExtents(name), true);
+        }
+        // What has no extents grows without.
+        for (const name of ['grown', 'scattered', 'deep']) {
+          write(name, []);
+          assert.equal(chattr('-e', name), '');
+        }
+        write('grown', [[0, 40]]);
+        write(
+          'scattered',
+          Array.from({ length: 6 }, (_, i) => [i * 3, 1]),
+        );
+        write('deep', [[2000, 1]]);
+        for (const name of ['grown', 'small', 'behind', 'empty']) {
+          assert.equal(chattr('+e', name), '');
+          assert.equal(hasExtents(name), true);
+        }
+        for (const name of ['scattered', 'deep']) assert.match(chattr('+e', name), /not supported/);
+        // Other flags that come with it are set all the same.
+        assert.match(chattr('=i', 'long'), /not supported/);
+        assert.match(run('lsattr', [at('long')]).output, /i.*e/);
+        assert.match(chattr('=', 'long'), /not supported/);
+        assert.equal(chattr('-e', 'behind'), '');
+        for (const [name, data] of contents) assert.deepEqual(readFileSync(at(name)), data, name);
+      });
+      const { code, output } = fsckFile(image);
+      assert.equal(code, 0, output);
+      assert.equal(run('mount', ['-i', '-o', 'loop,ro', image, mountpoint]).output, '');
+      try {
+        for (const [name, data] of contents) assert.deepEqual(readFileSync(at(name)), data, `${name} for the kernel`);
+        assert.equal(hasExtents('behind'), false);
+        assert.equal(hasExtents('grown'), true);
+      } finally {
+        run('umount', [mountpoint]);
+      }
     }));
 
   it('an immutable file cannot be changed, an append-only one only appended to', () =>
