@@ -1,6 +1,6 @@
 /**
  * Makes build/rehearsal.stage, the filesystem on which a fresh server rehearses (src/fuse/rehearsal-stage.ts), unless it is
- * there. Without mke2fs there is none, and the first operations of each mount are slower.
+ * there and no older than this. Without mke2fs there is none, and the first operations of each mount are slower.
  *
  * A filesystem of 4 GiB, so that places lie beyond 2 GiB as they do on real ones: of its blocks only those that hold something,
  * each after its number.
@@ -15,6 +15,7 @@ import {
   readSync,
   renameSync,
   rmSync,
+  statSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -43,18 +44,21 @@ function usedBlocks(path, flags) {
   const piece = Buffer.from(new WebAssembly.Memory({ initial: PIECE_BYTES / 65536 }).buffer);
   const empty = Buffer.alloc(PIECE_BYTES);
   const fd = openSync(path, constants.O_RDONLY | flags);
-  for (let at = 0; at < SIZE_BYTES; at += PIECE_BYTES) {
-    readSync(fd, piece, 0, PIECE_BYTES, at);
-    if (piece.equals(empty)) continue;
-    for (let from = 0; from < PIECE_BYTES; from += BLOCK_BYTES) {
-      const block = piece.subarray(from, from + BLOCK_BYTES);
-      if (block.equals(empty.subarray(0, BLOCK_BYTES))) continue;
-      const number = Buffer.alloc(4);
-      number.writeUInt32LE((at + from) / BLOCK_BYTES);
-      records.push(number, Buffer.from(block));
+  try {
+    for (let at = 0; at < SIZE_BYTES; at += PIECE_BYTES) {
+      if (readSync(fd, piece, 0, PIECE_BYTES, at) !== PIECE_BYTES) throw new Error(`${path}: short read`);
+      if (piece.equals(empty)) continue;
+      for (let from = 0; from < PIECE_BYTES; from += BLOCK_BYTES) {
+        const block = piece.subarray(from, from + BLOCK_BYTES);
+        if (block.equals(empty.subarray(0, BLOCK_BYTES))) continue;
+        const number = Buffer.alloc(4);
+        number.writeUInt32LE((at + from) / BLOCK_BYTES);
+        records.push(number, Buffer.from(block));
+      }
     }
+  } finally {
+    closeSync(fd);
   }
-  closeSync(fd);
   return Buffer.concat(records);
 }
 
@@ -67,7 +71,8 @@ function usedBlocksOfAny(path) {
   }
 }
 
-if (!existsSync(stage)) {
+const script = fileURLToPath(import.meta.url);
+if (!existsSync(stage) || statSync(stage).mtimeMs < statSync(script).mtimeMs) {
   mkdirSync(build, { recursive: true });
   // Whole or not at all: two builds may run at once.
   const image = `${stage}.image.${process.pid}`;

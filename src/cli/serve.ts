@@ -2,7 +2,6 @@
 
 import { closeSync, existsSync, writeFileSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { BlockDevice } from '../block/device.js';
 import type { FileDevice } from '../block/file-device.js';
 import { TwinDevice } from '../block/twin-device.js';
@@ -14,7 +13,6 @@ import type { OpenReport } from '../ext4/open.js';
 import type { Geometry } from '../ext4/volume.js';
 import { MountError, mountFuse, permissionsAreChecked, requestUnmount, tuneBackingDevice } from '../fuse/mount.js';
 import { withOwners } from '../fuse/owner-map.js';
-import { Rehearsal } from '../fuse/rehearsal.js';
 import { Session } from '../fuse/session.js';
 import { requireNative } from '../native.js';
 import { unmountWhenDead } from './auto-unmount.js';
@@ -29,6 +27,7 @@ import { mountAt } from './mountinfo.js';
 import { openDevice } from './open-device.js';
 import { Progress } from './progress.js';
 import { quotaNotes } from './quota-notes.js';
+import { rehearseWhenIdle } from './rehearse.js';
 import { explain } from './report.js';
 import { boundGarbage, whenMemoryIsShort } from './server-memory.js';
 
@@ -273,28 +272,6 @@ function mount(
 
 /** Without the module a label means nothing, and the kernel would refuse it. */
 const hasModuleFor = (label: string) => existsSync(label.startsWith('smack') ? '/sys/fs/smackfs' : '/sys/fs/selinux');
-
-/** Made by the build; without it there is no rehearsal. */
-const REHEARSAL_STAGE = fileURLToPath(new URL('../../rehearsal.stage', import.meta.url));
-const REHEARSAL_SLICE_MS = 2;
-const REHEARSAL_PAUSE_MS = 20;
-
-/** Rehearses in slices that nobody notices: never while requests are coming in. */
-function rehearseWhenIdle(session: Session): void {
-  if (!existsSync(REHEARSAL_STAGE)) return;
-  let rehearsal: Rehearsal | null = null;
-  const step = () => {
-    if (session.closing) return;
-    if (session.idleMs < REHEARSAL_PAUSE_MS) {
-      setTimeout(step, REHEARSAL_PAUSE_MS).unref();
-      return;
-    }
-    rehearsal ??= new Rehearsal(REHEARSAL_STAGE, session.fs);
-    if (rehearsal.step(REHEARSAL_SLICE_MS)) setImmediate(step);
-    else rehearsal.end();
-  };
-  setTimeout(step, REHEARSAL_PAUSE_MS).unref();
-}
 
 /** SIGTERM, SIGINT, SIGHUP: unmount. Where files are open the mount leaves the tree, and the server soon follows. */
 function endOnSignals(mountpoint: string, fs: Filesystem, session: Session, teller: Teller): void {

@@ -247,6 +247,8 @@ export class DataPath {
     whenJobDone(id, (result) => {
       const error = result < 0 ? errorOf(result, `write to inode ${ino}`) : null;
       try {
+        // What native code has written meanwhile beside it must not look unwritten to what follows.
+        this.settle();
         this.finish(context, request, plan, error);
       } catch (failure) {
         context.fail(request, failure);

@@ -1,5 +1,4 @@
 /** The filesystem that a rehearsal plays on: in memory, empty, of the shape that most real ones have. */
-import { readFileSync } from 'node:fs';
 import type { BlockDevice } from '../block/device.js';
 import { runInline } from '../block/memory-device.js';
 import { OverlayDevice } from '../block/overlay-device.js';
@@ -23,12 +22,11 @@ const blank: BlockDevice = {
 };
 
 /**
- * A fresh one each time. `path` is what scripts/build-rehearsal-stage.mjs makes: blocks of 4 KiB, each after its number
+ * A fresh one each time. `records` is what scripts/build-rehearsal-stage.mjs writes: blocks of 4 KiB, each after its number
  * (32 bits, little-endian); the other blocks of its 4 GiB are zeroes.
  */
-export function openStage(path: string): OverlayDevice {
+export function openStage(records: Buffer): OverlayDevice {
   const device = new OverlayDevice(blank);
-  const records = readFileSync(path);
   for (let at = 0; at + 4 + BLOCK_BYTES <= records.length; at += 4 + BLOCK_BYTES) {
     device.write(records.readUInt32LE(at) * BLOCK_BYTES, records.subarray(at + 4, at + 4 + BLOCK_BYTES));
   }

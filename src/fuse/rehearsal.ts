@@ -47,34 +47,59 @@ const DATA_BYTES = 1024;
 
 type Put = (view: WriteView) => void;
 
+interface Act {
+  readonly fs: Filesystem;
+  readonly session: Session;
+}
+
 export class Rehearsal {
   private readonly request = new Request(new Uint8Array(ARGS + WRITE_IN.SIZE + 2 * DATA_BYTES));
   private readonly view: WriteView;
   private readonly nothing: number;
-  private readonly stagePath: string;
+  private readonly records: Buffer;
   private readonly premiere: Engine;
-  private act: { readonly fs: Filesystem; readonly session: Session };
+  /** Null between two acts. */
+  private act: Act | null = null;
   private round = 0;
   private directory = FUSE_ROOT_ID;
 
-  /** `stagePath` is what {@link openStage} takes; `premiere` the filesystem that users are going to see. */
-  constructor(stagePath: string, premiere: Engine) {
-    this.stagePath = stagePath;
+  /** `records` is what {@link openStage} takes; `premiere` the filesystem that users are going to see. */
+  constructor(records: Buffer, premiere: Engine) {
+    this.records = records;
     this.premiere = premiere;
     this.nothing = openSync('/dev/null', 'w');
     this.view = ownView(this.request.bytes);
-    this.act = this.nextAct();
   }
 
   /** What is played on now. */
-  get fs(): Filesystem {
-    return this.act.fs;
+  get fs(): Filesystem | null {
+    return this.act?.fs ?? null;
   }
 
-  private nextAct(): Rehearsal['act'] {
+  /**
+   * Rehearses for about so long, less while its log is busy, or sets the scene for the next act. True: there is more to
+   * do. Throws whatever is wrong with the stage.
+   */
+  step(milliseconds: number): boolean {
+    if (this.act === null) {
+      this.act = this.nextAct();
+      return true;
+    }
+    const { fs, session } = this.act;
+    const until = performance.now() + milliseconds;
+    while (this.round < ROUNDS && performance.now() < until && !fs.needsThrottle()) {
+      this.playRound(session);
+      if (this.round % ROUNDS_PER_ACT !== 0) continue;
+      this.act = null;
+      break;
+    }
+    return this.round < ROUNDS;
+  }
+
+  private nextAct(): Act {
     // Nothing is committed unless it must be, and no timer is left behind.
     const env = environmentWith(() => () => {});
-    const device = openStage(this.stagePath);
+    const device = openStage(this.records);
     const fs = Filesystem.open(device, { env });
     const { blockSize } = fs.volume.geometry;
     const session = new Session({ fs, fuseFd: this.nothing, device, blockSize, acl: true });
@@ -90,33 +115,34 @@ export class Rehearsal {
     return { fs, session };
   }
 
-  /** Rehearses for about so long, less while its log is busy. True: there is more to do. */
-  step(milliseconds: number): boolean {
-    const until = performance.now() + milliseconds;
-    while (this.round < ROUNDS && performance.now() < until && !this.fs.needsThrottle()) this.playRound();
-    return this.round < ROUNDS;
-  }
-
   end(): void {
     this.round = ROUNDS;
     closeSync(this.nothing);
   }
 
   /** The life of one small file, in the order in which the kernel would ask. */
-  private playRound(): void {
+  private playRound(session: Session): void {
     const { round } = this;
-    if (round > 0 && round % ROUNDS_PER_ACT === 0) this.act = this.nextAct();
+    const repliedNode = () => session.reply.view.getUint32(PAYLOAD, true);
     if (round % FILES_PER_DIRECTORY === 0) {
-      this.send(Opcode.MKDIR, FUSE_ROOT_ID, MKDIR_IN.SIZE, (view) => MKDIR_IN.mode.set(view, ARGS, 0o755), `d${round}`);
-      this.directory = this.repliedNode;
+      this.send(
+        session,
+        Opcode.MKDIR,
+        FUSE_ROOT_ID,
+        MKDIR_IN.SIZE,
+        (view) => MKDIR_IN.mode.set(view, ARGS, 0o755),
+        `d${round}`,
+      );
+      this.directory = repliedNode();
     }
     this.round++;
     const { directory } = this;
     const name = `file-${round}`;
-    this.send(Opcode.GETATTR, directory, GETATTR_IN.SIZE);
-    this.send(Opcode.LOOKUP, FUSE_ROOT_ID, 0, undefined, 'n');
-    this.send(Opcode.LOOKUP, directory, 0, undefined, name);
+    this.send(session, Opcode.GETATTR, directory, GETATTR_IN.SIZE);
+    this.send(session, Opcode.LOOKUP, FUSE_ROOT_ID, 0, undefined, 'n');
+    this.send(session, Opcode.LOOKUP, directory, 0, undefined, name);
     this.send(
+      session,
       Opcode.CREATE,
       directory,
       CREATE_IN.SIZE,
@@ -126,17 +152,26 @@ export class Rehearsal {
       },
       name,
     );
-    const node = this.repliedNode;
-    this.send(Opcode.GETXATTR, node, GETXATTR_IN.SIZE, undefined, 'security.capability');
-    this.send(Opcode.WRITE, node, WRITE_IN.SIZE, (view) => WRITE_IN.size.set(view, ARGS, DATA_BYTES), '', DATA_BYTES);
-    this.send(Opcode.SETATTR, node, SETATTR_IN.SIZE, (view) =>
+    const node = repliedNode();
+    this.send(session, Opcode.GETXATTR, node, GETXATTR_IN.SIZE, undefined, 'security.capability');
+    this.send(
+      session,
+      Opcode.WRITE,
+      node,
+      WRITE_IN.SIZE,
+      (view) => WRITE_IN.size.set(view, ARGS, DATA_BYTES),
+      '',
+      DATA_BYTES,
+    );
+    this.send(session, Opcode.SETATTR, node, SETATTR_IN.SIZE, (view) =>
       SETATTR_IN.valid.set(view, ARGS, FATTR_MTIME | FATTR_CTIME),
     );
-    this.send(Opcode.RELEASE, node, RELEASE_IN.SIZE, (view) => RELEASE_IN.flags.set(view, ARGS, O_WRONLY));
-    this.playUnpacking(node);
-    this.send(Opcode.LOOKUP, directory, 0, undefined, name);
-    this.send(Opcode.READ, node, READ_IN.SIZE, (view) => READ_IN.size.set(view, ARGS, DATA_BYTES));
+    this.send(session, Opcode.RELEASE, node, RELEASE_IN.SIZE, (view) => RELEASE_IN.flags.set(view, ARGS, O_WRONLY));
+    this.playUnpacking(session, node);
+    this.send(session, Opcode.LOOKUP, directory, 0, undefined, name);
+    this.send(session, Opcode.READ, node, READ_IN.SIZE, (view) => READ_IN.size.set(view, ARGS, DATA_BYTES));
     this.send(
+      session,
       Opcode.RENAME2,
       directory,
       RENAME2_IN.SIZE,
@@ -145,39 +180,42 @@ export class Rehearsal {
     );
     // Every other one stays, so that the directory grows an index.
     if (round % 2 !== 0) return;
-    this.send(Opcode.UNLINK, directory, 0, undefined, `${name}.new`);
-    this.send(Opcode.SETATTR, node, SETATTR_IN.SIZE, (view) =>
+    this.send(session, Opcode.UNLINK, directory, 0, undefined, `${name}.new`);
+    this.send(session, Opcode.SETATTR, node, SETATTR_IN.SIZE, (view) =>
       SETATTR_IN.valid.set(view, ARGS, FATTR_MTIME | FATTR_CTIME),
     );
-    this.send(Opcode.FORGET, node, FORGET_IN.SIZE, (view) => FORGET_IN.nlookup.set(view, ARGS, 2));
+    this.send(session, Opcode.FORGET, node, FORGET_IN.SIZE, (view) => FORGET_IN.nlookup.set(view, ARGS, 2));
   }
 
   /** What a program that unpacks an archive says of each file that it has written. */
-  private playUnpacking(node: number): void {
+  private playUnpacking(session: Session, node: number): void {
     const nowMs = Date.now();
-    this.send(Opcode.SETATTR, node, SETATTR_IN.SIZE, (view) => {
+    this.send(session, Opcode.SETATTR, node, SETATTR_IN.SIZE, (view) => {
       SETATTR_IN.valid.set(view, ARGS, FATTR_MTIME | FATTR_CTIME);
       SETATTR_IN.mtime.set(view, ARGS, Math.floor(nowMs / 1000));
       SETATTR_IN.mtimensec.set(view, ARGS, (nowMs % 1000) * 1_000_000);
       SETATTR_IN.ctime.set(view, ARGS, Math.floor(nowMs / 1000));
       SETATTR_IN.ctimensec.set(view, ARGS, 999_999_999 - this.round);
     });
-    this.send(Opcode.GETXATTR, node, GETXATTR_IN.SIZE, undefined, 'security.capability');
-    this.send(Opcode.SETATTR, node, SETATTR_IN.SIZE, (view) =>
+    this.send(session, Opcode.GETXATTR, node, GETXATTR_IN.SIZE, undefined, 'security.capability');
+    this.send(session, Opcode.SETATTR, node, SETATTR_IN.SIZE, (view) =>
       SETATTR_IN.valid.set(view, ARGS, FATTR_UID | FATTR_GID | FATTR_CTIME | FATTR_KILL_SUIDGID),
     );
-    this.send(Opcode.SETATTR, node, SETATTR_IN.SIZE, (view) => {
+    this.send(session, Opcode.SETATTR, node, SETATTR_IN.SIZE, (view) => {
       SETATTR_IN.valid.set(view, ARGS, FATTR_MODE | FATTR_CTIME);
       SETATTR_IN.mode.set(view, ARGS, 0o100640);
     });
   }
 
-  /** The node in the reply that was just built. */
-  private get repliedNode(): number {
-    return this.act.session.reply.view.getUint32(PAYLOAD, true);
-  }
-
-  private send(opcode: number, node: number, argsBytes: number, put?: Put, name = '', dataBytes = 0): void {
+  private send(
+    session: Session,
+    opcode: number,
+    node: number,
+    argsBytes: number,
+    put?: Put,
+    name = '',
+    dataBytes = 0,
+  ): void {
     const { view, request } = this;
     request.bytes.fill(0, 0, ARGS + argsBytes);
     let length = ARGS + argsBytes;
@@ -190,6 +228,6 @@ export class Rehearsal {
     IN_HEADER.opcode.set(view, 0, opcode);
     IN_HEADER.nodeid.set(view, 0, node);
     put?.(view);
-    if (request.decode(length)) this.act.session.serve(request);
+    if (request.decode(length)) session.serve(request);
   }
 }

@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { OverlayDevice } from '../../../src/block/overlay-device.js';
+import { rehearseWhenIdle } from '../../../src/cli/rehearse.js';
 import { Filesystem } from '../../../src/ext4/filesystem.js';
 import { Rehearsal } from '../../../src/fuse/rehearsal.js';
 import { openStage } from '../../../src/fuse/rehearsal-stage.js';
 import { loadNative } from '../../../src/native.js';
-import { fsckFile, withScratch } from '../../support/mke2fs.js';
+import { fsckFile, scratchDirectory, withScratch } from '../../support/mke2fs.js';
 import { requireOrSkip } from '../../support/server.js';
 
 const STAGE = fileURLToPath(new URL('../../../rehearsal.stage', import.meta.url));
@@ -28,10 +29,13 @@ describe('a rehearsal', () => {
   it('does real work on its filesystems, a little at a time, to the end, and none on the one that it is for', async function () {
     requireOrSkip(this as unknown as Mocha.Context, loadNative() === null ? 'the native addon is not built' : null);
     this.timeout(60_000);
-    const premiere = Filesystem.open(openStage(STAGE));
+    const records = readFileSync(STAGE);
+    const premiere = Filesystem.open(openStage(records));
     const atFirst = premiere.statfs();
-    const rehearsal = new Rehearsal(STAGE, premiere);
+    const rehearsal = new Rehearsal(records, premiere);
+    assert.ok(rehearsal.step(5), 'it should begin');
     const { fs } = rehearsal;
+    assert.ok(fs !== null);
     const before = fs.statfs();
     let slices = 0;
     while (rehearsal.step(5)) {
@@ -55,4 +59,27 @@ describe('a rehearsal', () => {
     assert.deepEqual(premiere.statfs(), atFirst);
     premiere.closeSync();
   });
+
+  for (const [what, spoil] of [
+    ['is empty', (records: Buffer) => records.subarray(0, 0)],
+    ['is cut', (records: Buffer) => records.subarray(0, BLOCK_BYTES)],
+    ['is nonsense', (records: Buffer) => Buffer.alloc(records.length, 0x5a)],
+  ] as const) {
+    it(`whose stage ${what} ends with a line in the log, and nothing else`, async function () {
+      requireOrSkip(this as unknown as Mocha.Context, loadNative() === null ? 'the native addon is not built' : null);
+      const fs = Filesystem.open(openStage(readFileSync(STAGE)));
+      const directory = scratchDirectory();
+      try {
+        const stage = join(directory, 'stage');
+        writeFileSync(stage, spoil(readFileSync(STAGE)));
+        const line = await new Promise<string>((log) => {
+          rehearseWhenIdle({ closing: false, idleMs: 1000, fs, log }, stage);
+        });
+        assert.match(line, /no rehearsal/);
+      } finally {
+        rmSync(directory, { recursive: true });
+        fs.closeSync();
+      }
+    });
+  }
 });
