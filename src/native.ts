@@ -19,6 +19,8 @@ export interface Native {
   openFile(path: string, readOnly: boolean): number;
   isBlockDevice(fd: number): number;
   sizeOf(fd: number): number;
+  /** posix_fadvise(POSIX_FADV_WILLNEED). */
+  adviseRead(fd: number, offset: number, length: number): void;
   /** Keeps the block device open but lets another, the kernel's fuseblk, claim it. */
   releaseClaim(fd: number): number;
   /** flock(2), never waiting: -EAGAIN while another holds it. */

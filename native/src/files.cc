@@ -67,6 +67,15 @@ Napi::Value SizeOf(const Napi::CallbackInfo& info) {
   return Answer(info.Env(), static_cast<double>(size));
 }
 
+// adviseRead(fd, offset, length): the kernel reads the range into its page cache, in its own time
+Napi::Value AdviseRead(const Napi::CallbackInfo& info) {
+  int fd;
+  if (!FdArg(info, 0, &fd)) return info.Env().Undefined();
+  posix_fadvise(fd, static_cast<off_t>(info[1].As<Napi::Number>().Int64Value()),
+                static_cast<off_t>(info[2].As<Napi::Number>().Int64Value()), POSIX_FADV_WILLNEED);
+  return info.Env().Undefined();
+}
+
 // releaseClaim(fd): the block device stays open under the same number but is no longer claimed for us alone
 Napi::Value ReleaseClaim(const Napi::CallbackInfo& info) {
   int fd;
@@ -163,6 +172,7 @@ Napi::Value CloseFile(const Napi::CallbackInfo& info) {
 void RegisterFiles(Napi::Env env, Napi::Object exports) {
   exports.Set("openFile", Napi::Function::New<OpenFile>(env, "openFile"));
   exports.Set("isBlockDevice", Napi::Function::New<IsBlockDevice>(env, "isBlockDevice"));
+  exports.Set("adviseRead", Napi::Function::New<AdviseRead>(env, "adviseRead"));
   exports.Set("sizeOf", Napi::Function::New<SizeOf>(env, "sizeOf"));
   exports.Set("releaseClaim", Napi::Function::New<ReleaseClaim>(env, "releaseClaim"));
   exports.Set("lockFile", Napi::Function::New<LockFile>(env, "lockFile"));

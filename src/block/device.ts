@@ -25,6 +25,8 @@ export interface BlockDevice {
   write(offsetBytes: number, from: Uint8Array): void;
   /** Returns once every write completed before the call is durable. */
   flush(): void;
+  /** A hint: the range is going to be read soon, in small pieces. Never fails. */
+  willRead?(offsetBytes: number, lengthBytes: number): void;
   /** The content of the range no longer matters; it may become zeroes. Throws FsError. Devices that cannot do without. */
   discard?(offsetBytes: number, lengthBytes: number): void;
   /**

@@ -83,6 +83,10 @@ export class FileDevice implements BlockDevice {
     if (result < 0) throw this.failed(result, 'flush', 0);
   }
 
+  willRead(offsetBytes: number, lengthBytes: number): void {
+    this.native.adviseRead(this.fd, this.baseOffset + offsetBytes, lengthBytes);
+  }
+
   /** Punches a hole into an image file. A device or a filesystem that cannot is asked in vain, and only once. */
   discard(offsetBytes: number, lengthBytes: number): void {
     if (!this.discards) return;

@@ -40,6 +40,10 @@ export class OverlayDevice implements BlockDevice {
     });
   }
 
+  willRead(offsetBytes: number, lengthBytes: number): void {
+    this.below.willRead?.(offsetBytes, lengthBytes);
+  }
+
   write(offsetBytes: number, from: Uint8Array): void {
     this.eachChunk(offsetBytes, from.length, (index, inChunk, inBuffer, length) => {
       let chunk = this.chunks.get(index);

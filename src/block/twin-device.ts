@@ -40,6 +40,10 @@ export class TwinDevice implements BlockDevice {
     this.journal.flush();
   }
 
+  willRead(offsetBytes: number, lengthBytes: number): void {
+    if (offsetBytes < this.journalAt) this.filesystem.willRead?.(offsetBytes, lengthBytes);
+  }
+
   discard(offsetBytes: number, lengthBytes: number): void {
     this.filesystem.discard?.(offsetBytes, lengthBytes);
   }

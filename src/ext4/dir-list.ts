@@ -12,6 +12,7 @@ import { indexHashVersion, leafOf, nextLeaf, probe } from './dir-htree.js';
 import { DOTS_BYTES, inlineEntries, inlineParent } from './dir-inline.js';
 import { hashNameIn } from './dir-name.js';
 import { blockCount, readDirBlock } from './dir-read.js';
+import { readAheadDirectory } from './dir-read-ahead.js';
 import { isEncrypted, shownName } from './encrypted-names.js';
 import { DIR_ENTRY, FILE_TYPE } from './format/dir-entry.js';
 import { S_IFDIR } from './format/inode.js';
@@ -36,6 +37,7 @@ interface Listed {
 export function readDirectory(vol: Volume, dir: Inode, cursor: number, visit: Visit): void {
   if (!dir.isDirectory) throw new FsError('ENOTDIR');
   const shown = isEncrypted(dir) ? asShown(dir, visit) : visit;
+  if (cursor === 0 && !dir.hasInlineData) readAheadDirectory(vol, dir, blockCount(vol, dir));
   if (dir.hasInlineData) listInline(dir, cursor, shown);
   else if (isIndexed(vol, dir)) listIndexed(vol, dir, cursor, shown);
   else listLinear(vol, dir, cursor, shown);

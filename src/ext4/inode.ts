@@ -131,6 +131,15 @@ interface Located {
   base: number;
 }
 
+/** Neighbours of a block of the inode table that are read with it (s_inode_readahead_blks). */
+const READAHEAD_BLOCKS = 32;
+
+function readAhead(vol: Volume, table: number, inTable: number): void {
+  const first = inTable - (inTable % READAHEAD_BLOCKS);
+  const blocks = Math.ceil(vol.geometry.inodesPerGroup / vol.geometry.inodesPerBlock);
+  vol.willRead(table + first, Math.min(READAHEAD_BLOCKS, blocks - first));
+}
+
 function locate(vol: Volume, ino: Ino): Located {
   const { inodesPerGroup, inodesPerBlock, inodeSize, inodesCount } = vol.geometry;
   if (ino < 1 || ino > inodesCount) {
@@ -139,7 +148,10 @@ function locate(vol: Volume, ino: Ino): Located {
   const group = Math.floor((ino - 1) / inodesPerGroup);
   const index = (ino - 1) % inodesPerGroup;
   const slot = index % inodesPerBlock;
-  const nr = inodeTableBlock(vol, group) + Math.floor(index / inodesPerBlock);
+  const table = inodeTableBlock(vol, group);
+  const inTable = Math.floor(index / inodesPerBlock);
+  const nr = table + inTable;
+  if (vol.cache.peek(nr) === undefined) readAhead(vol, table, inTable);
   const block = vol.read(nr, inodeTableKind(vol), ino - slot);
   if (block.slots === null) block.slots = new Uint8Array(inodesPerBlock);
   const base = slot * inodeSize;

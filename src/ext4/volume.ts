@@ -409,6 +409,16 @@ export class Volume {
     return this.cache.read(nr, kind, owner);
   }
 
+  /** These blocks will be read soon ({@link BlockDevice.willRead}). The same once more, as the last time, is not told again. */
+  willRead(first: number, count: number): void {
+    if (first === this.toldFirst || first < 0 || first + count > this.geometry.blocksCount) return;
+    this.toldFirst = first;
+    const { blockSize } = this.geometry;
+    this.device.willRead?.(first * blockSize, count * blockSize);
+  }
+
+  private toldFirst = -1;
+
   get readOnly(): boolean {
     return this.cannotWrite;
   }

@@ -18,13 +18,11 @@ export interface OwnDevice {
   flush(): void;
   /** What is there no longer matters. */
   discard?(offsetBytes: number, lengthBytes: number): void;
-  /** For devices that write by themselves while the program goes on: see {@link BlockDevice.submit}. */
-  submit?: BlockDevice['submit'];
   close?(): void;
 }
 
 const METHODS = ['read', 'write', 'flush'] as const;
-const OPTIONAL_METHODS = ['discard', 'submit', 'close'] as const;
+const OPTIONAL_METHODS = ['discard', 'close'] as const;
 
 export class GuardedDevice implements BlockDevice {
   readonly sizeBytes: number;
@@ -59,8 +57,7 @@ export class GuardedDevice implements BlockDevice {
   }
 
   submit(steps: readonly IoStep[], whenDone: (error: FsError | null) => void): IoJob {
-    if (this.own.submit === undefined) return runInline(this, steps, whenDone);
-    return this.own.submit(steps, (error) => whenDone(error === null ? null : errorOf('submit', error)));
+    return runInline(this, steps, whenDone);
   }
 
   close(): void {
