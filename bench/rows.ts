@@ -15,6 +15,10 @@ export interface Row {
   readonly unit: 'MB/s' | 'IOPS' | 'ops/s' | 's';
   /** Of the kernel's figure; for seconds the other way round: at most so many times the kernel's. */
   readonly goal: number;
+  /** The same for images on disk, where it differs. */
+  readonly goalOnDisk?: number;
+  /** How many times as fast as fuse2fs it is to be as well. */
+  readonly overFuse2fs?: number;
   run(root: string): number;
 }
 
@@ -52,6 +56,7 @@ export const ROWS: readonly Row[] = [
     name: 'seqread_buf_cold',
     unit: 'MB/s',
     goal: 0.5,
+    goalOnDisk: 0.95,
     run(root) {
       dropCaches();
       return fio(root, 'read', ...STREAM, BUFFERED);
@@ -117,7 +122,7 @@ export const ROWS: readonly Row[] = [
       return figure;
     },
   },
-  { name: 'create', unit: 'ops/s', goal: 0.5, run: (root) => metadata('create', root) },
+  { name: 'create', unit: 'ops/s', goal: 0.5, overFuse2fs: 4, run: (root) => metadata('create', root) },
   {
     name: 'stat_cold',
     unit: 'ops/s',
@@ -136,8 +141,8 @@ export const ROWS: readonly Row[] = [
       return metadata('readdir_stat', root);
     },
   },
-  { name: 'rename', unit: 'ops/s', goal: 0.5, run: (root) => metadata('rename', root) },
-  { name: 'unlink', unit: 'ops/s', goal: 0.5, run: (root) => metadata('unlink', root) },
+  { name: 'rename', unit: 'ops/s', goal: 0.5, overFuse2fs: 4, run: (root) => metadata('rename', root) },
+  { name: 'unlink', unit: 'ops/s', goal: 0.5, overFuse2fs: 4, run: (root) => metadata('unlink', root) },
   {
     name: 'small4k_write',
     unit: 'ops/s',

@@ -103,7 +103,7 @@ function compare(place: { name: string; directory: string }, { rounds, rows, ser
   process.stdout.write(
     `\nImages ${place.name === 'disk' ? 'on' : 'in'} ${place.name}, medians of ${rounds} rounds\n\n`,
   );
-  process.stdout.write(table(rows, figures));
+  process.stdout.write(table(rows, figures, place.name === 'disk'));
 }
 
 function main(): void {

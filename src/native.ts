@@ -1,5 +1,5 @@
 /**
- * The native addon, typed. Everything here is a thin system call; what may be called when is written in native/README.md.
+ * The native addon, typed. Everything here is a thin system call, or what threads of native/src do beside JavaScript.
  *
  * Results: a length, a descriptor, a job number or 0; below 0 it is `-errno`. Wrong arguments throw RangeError or
  * TypeError: a bug in this program. All offsets, positions and lengths are in bytes.
@@ -34,9 +34,9 @@ export interface Native {
   /** The range becomes a hole of the file, or is discarded by the block device. */
   discard(fd: number, position: number, length: number): number;
 
-  /** `positions[i]` is where `buffers[i]` goes, -1 a flush; strictly in order. The buffers must not change until done. */
   /** Jobs submitted for it so far end with EIO at their next step. */
   cancelJobs(fd: number): void;
+  /** `positions[i]` is where `buffers[i]` goes, -1 a flush; strictly in order. The buffers must not change until done. */
   submitSteps(fd: number, positions: Float64Array, buffers: readonly (Uint8Array | null)[]): JobId;
   onJobsDone(tell: () => void): void;
   /** Takes one completion, its result into `result[0]`; 0 when there is none. */
