@@ -100,7 +100,10 @@ export interface Native {
   mappingForget(fuseFd: number, ino: number): void;
   /** Writes that have reached the device in this way so far. */
   fastWrites(fuseFd: number): number;
-  /** Calls back while `trigger` holds in a pressure file (psi); 0, or the negative errno. Once a process. */
+  /**
+   * Calls back while `trigger` holds in a pressure file (psi), at most once a second for all files, of which there may be two; no
+   * more when the file has gone, with its control group. 0, or the negative errno.
+   */
   watchPressure(path: string, trigger: string, tell: () => void): number;
   /** A notification to the kernel: it may wait for requests that this process has yet to answer. */
   notify(fuseFd: number, message: Uint8Array, offset: number, length: number): JobId;

@@ -2,10 +2,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
+#include <utility>
 
 #include "args.h"
 #include "modules.h"
@@ -13,8 +16,20 @@
 
 namespace ext4d {
 
+namespace {
+
+constexpr uint64_t kLeastPauseNanoseconds = 1000000000;
+
+// Whether an event is there cannot be asked: the event loop took it when it looked.
+bool HasGone(int fd) {
+  struct pollfd file = {fd, POLLPRI, 0};
+  return poll(&file, 1, 0) > 0 && (file.revents & (POLLERR | POLLNVAL)) != 0;
+}
+
+}  // namespace
+
 int Pressure::Watch(const char* path, const char* trigger, Napi::Function callback) {
-  if (watcher_ != nullptr) return -EEXIST;
+  if (watchers_.size() == kMostWatchers) return -EBUSY;
   int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) return -errno;
   // The NUL at its end belongs to it.
@@ -23,7 +38,7 @@ int Pressure::Watch(const char* path, const char* trigger, Napi::Function callba
     close(fd);
     return -error;
   }
-  auto* watcher = new Watcher{{}, env_, fd, Napi::Persistent(callback)};
+  auto* watcher = new Watcher{{}, this, fd, Napi::Persistent(callback)};
   int status = uv_poll_init(loop_, &watcher->handle, fd);
   if (status != 0) {
     close(fd);
@@ -31,25 +46,31 @@ int Pressure::Watch(const char* path, const char* trigger, Napi::Function callba
     return status;
   }
   watcher->handle.data = watcher;
-  watcher_ = watcher;
+  watchers_.push_back(watcher);
   uv_unref(reinterpret_cast<uv_handle_t*>(&watcher->handle));
   return uv_poll_start(&watcher->handle, UV_PRIORITIZED, Ready);
 }
 
-void Pressure::Ready(uv_poll_t* handle, int status, int events) {
+void Pressure::Ready(uv_poll_t* handle, int status, int /*events*/) {
   auto* watcher = static_cast<Watcher*>(handle->data);
-  // The file has gone, with its control group.
-  if (status < 0 || (events & UV_PRIORITIZED) == 0) {
-    uv_poll_stop(handle);
+  Pressure* pressure = watcher->owner;
+  // A file that has gone always looks as if there was an event, besides.
+  if (status < 0 || HasGone(watcher->fd)) {
+    auto& all = pressure->watchers_;
+    all.erase(std::remove(all.begin(), all.end(), watcher), all.end());
+    Close(watcher);
     return;
   }
-  CallJs(watcher->env, watcher->callback);
+  if (pressure->told_ != 0 && uv_hrtime() - pressure->told_ < kLeastPauseNanoseconds) return;
+  CallJs(pressure->env_, watcher->callback);
+  pressure->told_ = uv_hrtime();
 }
 
 void Pressure::Stop() {
-  if (watcher_ == nullptr) return;
-  Watcher* watcher = watcher_;
-  watcher_ = nullptr;
+  for (Watcher* watcher : std::exchange(watchers_, {})) Close(watcher);
+}
+
+void Pressure::Close(Watcher* watcher) {
   watcher->callback.Reset();
   uv_poll_stop(&watcher->handle);
   uv_close(reinterpret_cast<uv_handle_t*>(&watcher->handle), [](uv_handle_t* handle) {
