@@ -19,17 +19,19 @@ export function boundGarbage(): void {
   setFlagsFromString(`--heap-growing-percent=${GARBAGE_PERCENT}`);
 }
 
-/** Calls back at most every two seconds, while memory is short for this process's control group or the machine. */
-export function whenMemoryIsShort(relieve: () => void): void {
+/**
+ * Calls back at most every second, while memory is short for this process's control group or for the machine: a group may be short of
+ * it on a machine that is not, and is not told of others that are.
+ */
+export function whenMemoryIsShort(relieve: () => void, files: readonly string[] = [pressureFile(), MACHINE]): void {
   const collect = garbageCollector();
   const tell = () => {
     relieve();
     // What was let go is given back when it has been collected, and that would come later, or never.
     collect();
   };
-  // A control group's file may be for its owner only.
-  for (const file of new Set([pressureFile(), MACHINE]))
-    if (requireNative().watchPressure(file, TRIGGER, tell) === 0) return;
+  // One that may not be watched, as a control group's that is for its owner only, leaves the other.
+  for (const file of new Set(files)) requireNative().watchPressure(file, TRIGGER, tell);
 }
 
 /** That of the control group where there is one: a job may be short of memory on a machine that is not. */

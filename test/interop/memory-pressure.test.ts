@@ -158,4 +158,24 @@ describe('pressure on memory', function () {
       }),
     );
   });
+
+  it('is heard of in the control group and in the machine, and in the machine when the group has gone', async function () {
+    await withControlGroup(this, (group) => {
+      const own = join(group, 'cpu.pressure');
+      return withWatcher(`whenMemoryIsShort(tell, ['${own}', '${MACHINE}'])`, async (ask) => {
+        assert.deepEqual((await ask()).files.sort(), [MACHINE, own]);
+        rmdirSync(group);
+        await sleep(500);
+        const { calls, files } = await ask();
+        assert.deepEqual(files, [MACHINE]);
+        await whileProcessorsAreWanted(async () => {
+          const deadline = Date.now() + 20_000;
+          while ((await ask()).calls.length === calls.length) {
+            assert.ok(Date.now() < deadline, 'the machine was not heard of any more');
+            await sleep(100);
+          }
+        });
+      });
+    });
+  });
 });
