@@ -99,15 +99,13 @@ bool FastPath::Write(const uint8_t* request, size_t length) {
 
 void FastPath::NoteWritten(MappingCache::Entry* entry, uint64_t offset, uint64_t length) {
   const uint64_t ino = entry->file.ino;
-  MappingCache::MarkWritten(entry, offset, length);
+  cache.MarkWritten(entry, offset, length);
   if (!written_.empty() && written_.back().ino == ino && written_.back().offset + written_.back().length == offset) {
     written_.back().length += length;
   } else {
     written_.push_back({ino, offset, length});
   }
   *unconverted_ = static_cast<double>(written_.size());
-  // The engine, which has it in fewer pieces, will tell it again.
-  if (entry->unwritten.size() > kMostUnwritten) cache.Forget(ino);
 }
 
 std::vector<FastPath::Written> FastPath::TakeWritten() {

@@ -46,9 +46,8 @@ class FastPath {
   MappingCache cache;
 
  private:
-  // Ranges that wait to be taken, and pieces of one file's unwritten space, at most.
+  // Ranges that wait to be taken, at most.
   static const size_t kMostWritten = 4096;
-  static const size_t kMostUnwritten = 1 << 16;
   static const int kMostPieces = 8;
   static const size_t kMostBytes = 64 << 10;
   static const size_t kMostThreads = 4;

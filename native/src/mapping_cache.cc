@@ -31,17 +31,19 @@ void MappingCache::Learn(const File& file, uint64_t file_offset, uint64_t length
     entry.file.writeback |= file.writeback;
     entry.file.write |= file.write;
   }
-  MarkWritten(&entry, file_offset, length);
-  if (unwritten) entry.unwritten.emplace(file_offset, file_offset + length);
+  Cut(&entry, file_offset, length);
+  if (unwritten && entry.unwritten.emplace(file_offset, file_offset + length).second) unwritten_++;
   // Mappings of the engine grow by whole extents: what overlaps says the same, or less.
   auto& extents = entry.extents;
   uint64_t end = file_offset + length;
   auto from = extents.begin() + (Reaching(extents, file_offset) - extents.cbegin());
   auto to = from;
   while (to != extents.end() && to->file_offset < end) ++to;
-  if (to - from == 1 && from->file_offset <= file_offset && from->file_offset + from->length >= end) return;
-  from = extents.erase(from, to);
-  extents.insert(from, {file_offset, length, device_offset});
+  if (to - from != 1 || from->file_offset > file_offset || from->file_offset + from->length < end) {
+    from = extents.erase(from, to);
+    extents.insert(from, {file_offset, length, device_offset});
+  }
+  ForgetTooMuch();
 }
 
 bool MappingCache::HasUnwritten(const Entry& entry, uint64_t offset, uint64_t length) {
@@ -51,16 +53,27 @@ bool MappingCache::HasUnwritten(const Entry& entry, uint64_t offset, uint64_t le
 }
 
 void MappingCache::MarkWritten(Entry* entry, uint64_t offset, uint64_t length) {
+  Cut(entry, offset, length);
+  ForgetTooMuch();
+}
+
+void MappingCache::Cut(Entry* entry, uint64_t offset, uint64_t length) {
   auto& unwritten = entry->unwritten;
+  const size_t before = unwritten.size();
   uint64_t end = offset + length;
   for (auto it = unwritten.lower_bound(end); it != unwritten.begin();) {
     --it;
     auto [from, to] = *it;
-    if (to <= offset) return;
+    if (to <= offset) break;
     it = unwritten.erase(it);
     if (to > end) it = unwritten.emplace(end, to).first;
     if (from < offset) it = unwritten.emplace(from, offset).first;
   }
+  unwritten_ = unwritten_ - before + unwritten.size();
+}
+
+void MappingCache::ForgetTooMuch() {
+  if (unwritten_ > kMostUnwritten) ForgetAll();
 }
 
 MappingCache::Entry* MappingCache::Find(uint64_t ino) {
@@ -89,12 +102,14 @@ void MappingCache::Forget(uint64_t ino) {
   if (it == files_.end()) return;
   WaitForPins(&it->second);
   if (last_ == &it->second) last_ = nullptr;
+  unwritten_ -= it->second.unwritten.size();
   files_.erase(it);
 }
 
 void MappingCache::ForgetAll() {
   for (auto& [ino, entry] : files_) WaitForPins(&entry);
   files_.clear();
+  unwritten_ = 0;
   last_ = nullptr;
 }
 

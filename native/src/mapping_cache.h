@@ -5,6 +5,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -31,7 +32,7 @@ class MappingCache {
   };
 
   // Adds [file_offset, file_offset + length) of a file to what is known. What is said of the file replaces what was,
-  // except that permissions add up.
+  // except that permissions add up. Everything is forgotten when it is too much.
   void Learn(const File& file, uint64_t file_offset, uint64_t length, uint64_t device_offset, bool unwritten);
   void Forget(uint64_t ino);
   void ForgetAll();
@@ -49,22 +50,30 @@ class MappingCache {
     int pins = 0;                 // under mutex_
   };
 
-  // nullptr if nothing is known. Valid until the next Learn or Forget, or as long as it is pinned.
+  // nullptr if nothing is known. Valid until the next Learn, Forget or MarkWritten, or as long as it is pinned.
   Entry* Find(uint64_t ino);
   // Where [offset, offset + length) is: the number of pieces, 0 when not all of it is known, or in more than `most`.
   static int Map(const Entry& entry, uint64_t offset, uint64_t length, Piece* pieces, int most);
 
   static bool HasUnwritten(const Entry& entry, uint64_t offset, uint64_t length);
-  static void MarkWritten(Entry* entry, uint64_t offset, uint64_t length);
+  // Everything is forgotten when what is left unwritten are too many ranges: the engine, which has them in fewer pieces, tells
+  // them again.
+  void MarkWritten(Entry* entry, uint64_t offset, uint64_t length);
 
   void Pin(Entry* entry);
   // From any thread.
   void Unpin(Entry* entry);
 
  private:
+  // Unwritten ranges of all files, at most.
+  static constexpr size_t kMostUnwritten = 1 << 16;
+
+  void Cut(Entry* entry, uint64_t offset, uint64_t length);
+  void ForgetTooMuch();
   void WaitForPins(Entry* entry);
 
   std::unordered_map<uint64_t, Entry> files_;
+  size_t unwritten_ = 0;  // ranges of all files
   // The file asked for last: streams of requests are for one.
   Entry* last_ = nullptr;
   std::mutex mutex_;
