@@ -58,6 +58,8 @@ export interface Native {
   payloadAside(slot: Uint8Array): boolean;
   /** 0 or the negative errno. */
   fetchPayload(slot: Uint8Array): number;
+  /** Before `slot` is given up: what waited aside for it, or could, is let go. */
+  forgetPayload(slot: Uint8Array): void;
   fuseWrite(fd: number, reply: Uint8Array, offset: number, length: number): number;
   fuseWritev(
     fd: number,

@@ -86,6 +86,8 @@ int Payloads::Fetch(uint8_t* slot) {
   return error;
 }
 
+void Payloads::Forget(const uint8_t* slot) { aside_.erase(slot); }
+
 void Payloads::Release(const uint8_t* slot) {
   auto it = aside_.find(slot);
   if (it == aside_.end()) return;
@@ -110,11 +112,19 @@ Napi::Value FetchPayload(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), StateOf(info.Env())->payloads.Fetch(slot.data));
 }
 
+// forgetPayload(slot): before `slot` is given up
+Napi::Value ForgetPayload(const Napi::CallbackInfo& info) {
+  Bytes slot;
+  if (BytesArg(info, 0, &slot)) StateOf(info.Env())->payloads.Forget(slot.data);
+  return info.Env().Undefined();
+}
+
 }  // namespace
 
 void RegisterPayloads(Napi::Env env, Napi::Object exports) {
   exports.Set("payloadAside", Napi::Function::New<PayloadAside>(env, "payloadAside"));
   exports.Set("fetchPayload", Napi::Function::New<FetchPayload>(env, "fetchPayload"));
+  exports.Set("forgetPayload", Napi::Function::New<ForgetPayload>(env, "forgetPayload"));
 }
 
 }  // namespace ext4d

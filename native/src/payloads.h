@@ -26,6 +26,8 @@ class Payloads {
   std::shared_ptr<TransferPipe> Of(const uint8_t* slot) const;
   // Brings it into the buffer: 0 or -errno.
   int Fetch(uint8_t* slot);
+  // No request is read into the buffer any more: its pipe is closed, as soon as nobody empties it.
+  void Forget(const uint8_t* slot);
 
  private:
   ssize_t ReadAside(int fuse_fd, uint8_t* slot, size_t slot_length);
@@ -36,6 +38,7 @@ class Payloads {
   // The last request was such a write: the next one probably is, too.
   bool expected_ = false;
   bool may_have_more_ = true;
+  // With pipes that may have been emptied since: no more of them than buffers.
   std::unordered_map<const uint8_t*, std::shared_ptr<TransferPipe>> aside_;
   std::vector<std::shared_ptr<TransferPipe>> empty_;
 };

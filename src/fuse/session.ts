@@ -412,9 +412,10 @@ export class Session implements Context {
     this.fs.shutDown();
   }
 
-  /** Memory is short: caches and all request buffers but one are let go. */
+  /** Memory is short: caches and all request buffers but one are let go, with the pipes beside them. */
   relieveMemory(): void {
     const unused = this.slots.splice(1);
+    for (const { bytes } of unused) this.native.forgetPayload(bytes);
     this.slotsMade -= unused.length;
     this.fs.relieveMemory();
   }

@@ -373,6 +373,40 @@ print(os.fstat(fd).st_size, os.lseek(fd, 0, os.SEEK_HOLE))
       assert.equal(await new Promise((ended) => program.once('close', ended)), 0);
     }));
 
+  it('has two descriptors for each of sixteen large writes at most, however often memory was short', () =>
+    serve({}, async (root, child) => {
+      const open = `/proc/${child.pid}/fd`;
+      const linkOf = (fd: string) => {
+        try {
+          return readlinkSync(join(open, fd));
+        } catch {
+          return '';
+        }
+      };
+      const pipes = () => readdirSync(open).filter((fd) => linkOf(fd).startsWith('pipe:')).length;
+      let relieved = 0;
+      child.stdout?.on('data', (chunk) => {
+        relieved += String(chunk).split('relieved').length - 1;
+      });
+      const before = pipes();
+      const data = randomBytes(16 << 20);
+      const file = openSync(join(root, 'file'), 'w+');
+      try {
+        for (let round = 1; round <= 40; round++) {
+          writeSync(file, data, 0, data.length, 0);
+          fsyncSync(file);
+          child.kill('SIGUSR2');
+          await until('relief', () => relieved === round);
+          const more = pipes() - before;
+          assert.ok(more <= 32, `${more} descriptors after ${round} times`);
+        }
+      } finally {
+        closeSync(file);
+      }
+      assert.ok(pipes() > before, 'no data waited in a pipe');
+      assert.ok(readFileSync(join(root, 'file')).equals(data));
+    }));
+
   it('survives many at once', () =>
     serve({ throttleEvery: 5 }, async (root) => {
       const script = `

@@ -1,6 +1,6 @@
 /**
  * Serves a {@link FakeFs}: `fake-server.js DATAFILE MOUNTPOINT [OPTIONS as JSON]`. Prints "ready", and at the end one
- * line of JSON with what happened inside.
+ * line of JSON with what happened inside. SIGUSR2: memory is short.
  */
 import { FileDevice } from '../../src/block/file-device.js';
 import { MemoryDevice } from '../../src/block/memory-device.js';
@@ -29,7 +29,7 @@ if (options.throttleEvery !== undefined) {
   }, options.throttleEvery);
   timer.unref();
 }
-new Session({
+const session = new Session({
   fs,
   fuseFd,
   device,
@@ -50,4 +50,9 @@ new Session({
     );
     file.close();
   },
-}).start();
+});
+process.on('SIGUSR2', () => {
+  session.relieveMemory();
+  process.stdout.write('relieved\n');
+});
+session.start();
