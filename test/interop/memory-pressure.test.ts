@@ -9,7 +9,7 @@ import { FileDevice } from '../../src/block/file-device.js';
 import { pressureFile } from '../../src/cli/server-memory.js';
 import { Filesystem } from '../../src/ext4/filesystem.js';
 import { EXT4_ROOT_INO } from '../../src/ext4/format/inode.js';
-import { fsckFile, makeImageFile, scratchDirectory } from '../support/mke2fs.js';
+import { fsckFile, makeImageFile, withScratch } from '../support/mke2fs.js';
 import { requireOrSkip } from '../support/server.js';
 
 const CRED = { uid: 0, gid: 0 };
@@ -98,26 +98,26 @@ async function withWatcher(watch: string, use: (ask: () => Promise<Heard>) => Pr
 describe('pressure on memory', function () {
   this.timeout(60_000);
 
-  it('makes the engine keep little, and lose nothing', async () => {
-    const scratch = scratchDirectory();
-    const image = `${scratch}/image`;
-    makeImageFile(image, 64, ['-N', '20000']);
-    const fs = Filesystem.open(FileDevice.open(image), { cacheBytes: 4 << 20 });
-    const { cache } = fs.volume;
-    for (let i = 0; i < 10_000; i++) {
-      fs.create(EXT4_ROOT_INO, nameOf(i), 0o100644, CRED);
+  it('makes the engine keep little, and lose nothing', () =>
+    withScratch((scratch) => {
+      const image = `${scratch}/image`;
+      makeImageFile(image, 64, ['-N', '20000']);
+      const fs = Filesystem.open(FileDevice.open(image), { cacheBytes: 4 << 20 });
+      const { cache } = fs.volume;
+      for (let i = 0; i < 10_000; i++) {
+        fs.create(EXT4_ROOT_INO, nameOf(i), 0o100644, CRED);
+        fs.endOfOperation();
+      }
+      const before = cache.cachedBlocks;
+      fs.relieveMemory();
+      fs.volume.journal.checkpointNow();
       fs.endOfOperation();
-    }
-    const before = cache.cachedBlocks;
-    fs.relieveMemory();
-    fs.volume.journal.checkpointNow();
-    fs.endOfOperation();
-    assert.ok(cache.cachedBlocks < before / 2, `${before} blocks before, ${cache.cachedBlocks} after`);
-    for (let i = 0; i < 10_000; i += 97) assert.notEqual(fs.lookup(EXT4_ROOT_INO, nameOf(i)), 0);
-    fs.closeSync();
-    const { code, output } = fsckFile(image);
-    assert.equal(code, 0, output);
-  });
+      assert.ok(cache.cachedBlocks < before / 2, `${before} blocks before, ${cache.cachedBlocks} after`);
+      for (let i = 0; i < 10_000; i += 97) assert.notEqual(fs.lookup(EXT4_ROOT_INO, nameOf(i)), 0);
+      fs.closeSync();
+      const { code, output } = fsckFile(image);
+      assert.equal(code, 0, output);
+    }));
 
   it('is told by the kernel', async function () {
     requireOrSkip(this, existsSync(MACHINE) ? null : 'this kernel has no pressure stall information');
