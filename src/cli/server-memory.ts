@@ -37,8 +37,10 @@ export function whenMemoryIsShort(relieve: () => void, files: readonly string[] 
 /** That of the control group where there is one: a job may be short of memory on a machine that is not. */
 export function pressureFile(): string {
   const [, group] = /^0::(.*)$/m.exec(readFileSync('/proc/self/cgroup', 'latin1')) ?? [];
-  const own = `/sys/fs/cgroup${group}/memory.pressure`;
-  return group !== undefined && existsSync(own) ? own : MACHINE;
+  if (group === undefined) return MACHINE;
+  // Beside the controllers of version 1 it has a directory of its own.
+  const own = ['/sys/fs/cgroup', '/sys/fs/cgroup/unified'].map((root) => `${root}${group}/memory.pressure`);
+  return own.find((file) => existsSync(file)) ?? MACHINE;
 }
 
 function garbageCollector(): () => void {
