@@ -100,6 +100,8 @@ const VFS_OPPOSITES: Record<string, string> = {
   nodev: 'dev',
   exec: 'noexec',
   noexec: 'exec',
+  symfollow: 'nosymfollow',
+  nosymfollow: 'symfollow',
   sync: 'async',
   async: 'sync',
 };
@@ -241,10 +243,9 @@ const VALUED: Record<string, Apply> = {
   cache_size: (options, value) => {
     const [, number, unit] = /^(\d+)([kmg]?)$/i.exec(value) ?? [];
     const bytes = Number(number) * (UNIT_BYTES[unit?.toLowerCase()] ?? 1);
-    if (!(bytes >= 1 << 20 && bytes <= 2 ** 36)) {
-      throw new OptionError(`cache_size=${value}: a size from 1m to 64g is expected`);
-    }
-    options.cacheBytes = bytes;
+    if (!(bytes > 0 && bytes <= 2 ** 36)) throw new OptionError(`cache_size=${value}: a size up to 64g is expected`);
+    // fuse2fs takes less; there is no working with it here.
+    options.cacheBytes = Math.max(bytes, 1 << 20);
   },
   jqfmt: (_options, value) => {
     oneOf('jqfmt', value, ['vfsold', 'vfsv0', 'vfsv1']);

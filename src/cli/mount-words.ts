@@ -7,7 +7,7 @@ export const IGNORED: ReadonlySet<string> = new Set([
     ' ',
   ),
   ...'silent loud mand nomand iversion noiversion i_version diratime lazytime nolazytime comment'.split(' '),
-  ...'uhelper helper symfollow'.split(' '),
+  ...'uhelper helper'.split(' '),
   // fuse2fs, fuse4fs: the log is committed and storage flushed when ext4 does it, through the page cache
   ...'directio direct iomap iomap_cache noiomap_cache timing flush_interval'.split(' '),
   // libfuse: how its own loop and its own tables work
@@ -26,7 +26,7 @@ export const IGNORED: ReadonlySet<string> = new Set([
   ...'journal_ioprio min_batch_time max_batch_time init_itable noinit_itable'.split(' '),
   ...'block_validity noblock_validity dioread_lock dioread_nolock nodioread_nolock stripe'.split(' '),
   ...'inode_readahead_blks prefetch_block_bitmaps no_prefetch_block_bitmaps mb_optimize_scan'.split(' '),
-  ...'debug warn_on_error nowarn_on_error'.split(' '),
+  ...'debug warn_on_error nowarn_on_error journal'.split(' '),
   ...'fc_debug_force fc_debug_max_replay'.split(' '),
   ...'buffered_iomap nobuffered_iomap'.split(' '),
   ...'oldalloc orlov bh nobh check nocheck reservation noreservation mblk_io_submit nomblk_io_submit'.split(' '),

@@ -13,7 +13,7 @@ export const OPTION_TEXTS: readonly MountOptionText[] = [
   },
   {
     words: 'remount',
-    text: 'with ro what is mounted becomes read-only and its image clean, with rw writable again; nosuid, nodev, noexec, sync and their opposites change, too. Nothing else does',
+    text: 'with ro what is mounted becomes read-only and its image clean, with rw writable again; nosuid, nodev, noexec, nosymfollow, sync and their opposites change, too. Nothing else does',
   },
   { words: 'norecovery, noload', text: 'do not replay; a dirty log then needs ro' },
   { words: 'sb=BLOCK', text: 'read by a copy of the superblock, at BLOCK of 1 KiB; nothing is written' },
@@ -95,8 +95,8 @@ export const OPTION_TEXTS: readonly MountOptionText[] = [
   { words: 'nouid32', text: 'owners have 16 bits' },
   { words: 'minixdf, bsddf', text: 'df counts metadata as used space, or not (bsddf)' },
   {
-    words: 'nosuid, nodev, noexec, sync, suid, dev, exec, async',
-    text: 'as for any filesystem. sync: every write is followed by an fsync',
+    words: 'nosuid, nodev, noexec, nosymfollow, sync, suid, dev, exec, symfollow, async',
+    text: 'as for any filesystem (nosymfollow: root only). sync: every write is followed by an fsync',
   },
   { words: 'auto_unmount', text: 'the mount goes away by itself when its server was killed' },
   {

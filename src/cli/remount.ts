@@ -18,11 +18,12 @@ import { serverOf, wordsOfServer } from './server-process.js';
 const { EBUSY, EINVAL, EPERM, EROFS } = constants.errno;
 
 /** What a remount can change besides ro and rw: the kernel keeps these. */
-const SETS = ['nosuid', 'nodev', 'noexec', 'sync'] as const;
+const SETS = ['nosuid', 'nodev', 'noexec', 'nosymfollow', 'sync'] as const;
 const CLEARS: Readonly<Record<string, (typeof SETS)[number]>> = {
   suid: 'nosuid',
   dev: 'nodev',
   exec: 'noexec',
+  symfollow: 'nosymfollow',
   async: 'sync',
 };
 

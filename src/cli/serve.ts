@@ -255,6 +255,7 @@ function mount(
         nosuid: word('nosuid'),
         nodev: word('nodev'),
         noexec: word('noexec'),
+        nosymfollow: word('nosymfollow'),
         noatime: options.atime === 'noatime',
         sync: word('sync'),
         allowOther: othersMayEnter(options),

@@ -17,7 +17,7 @@ const OTHER_FILESYSTEM = /^(part|offset|sizelimit|image_offset|image_sizelimit|s
 const isOther = (word: string) => OTHER_FILESYSTEM.test(word);
 
 /** MOUNT_ATTR_* of mount_setattr(2). */
-const ATTRIBUTES: Readonly<Record<string, number>> = { nosuid: 2, nodev: 4, noexec: 8 };
+const ATTRIBUTES: Readonly<Record<string, number>> = { nosuid: 2, nodev: 4, noexec: 8, nosymfollow: 0x200000 };
 
 /** A mount, and the options that its server was given. */
 export interface EarlierMount {

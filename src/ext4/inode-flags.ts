@@ -64,12 +64,12 @@ export function setFlags(vol: Volume, ino: Ino, wanted: number, caller: Caller):
     writable.setFlags(changed & EXT4_EXTENTS_FL ? flags ^ EXT4_EXTENTS_FL : flags);
     writable.setCtime(vol.env.now());
   });
-  // The others are set, as in the kernel, also where this cannot be.
-  if ((changed & EXT4_EXTENTS_FL) !== 0) migrate(vol, ino);
   if (switches) {
     vol.journal.flushAll();
     vol.cache.dropClean(fileData);
   }
+  // The others are set, as in the kernel, also where this cannot be.
+  if ((changed & EXT4_EXTENTS_FL) !== 0) migrate(vol, ino);
 }
 
 /** Names that are there were hashed otherwise. */
@@ -97,7 +97,7 @@ export function setProject(vol: Volume, ino: Ino, projectId: number, caller: Cal
   mayChange(inode, caller);
   if (projectId === getProject(vol, ino)) return;
   if (!hasProjects(vol)) throw new FsError('EOPNOTSUPP', 'the filesystem has no project feature');
-  if (caller.uid !== 0) throw new FsError('EINVAL', 'only root may change the project');
+  if (projectId === 0xffffffff) throw new FsError('EINVAL', 'no project has this number');
   if (!inode.fits(INODE.i_projid)) throw new FsError('EOVERFLOW', `inode ${ino} has no room for a project`);
   vol.journal.run(1, (handle) => {
     vol.quotas?.transfer(handle, inode, { project: projectId });

@@ -9,6 +9,7 @@ export const MOUNT_FLAGS = {
   noexec: 8,
   sync: 16,
   dirsync: 128,
+  nosymfollow: 256,
   noatime: 1024,
   nodiratime: 2048,
   relatime: 1 << 21,

@@ -11,6 +11,8 @@ export interface MountOptions {
   readonly nosuid?: boolean;
   readonly nodev?: boolean;
   readonly noexec?: boolean;
+  /** For root only. */
+  readonly nosymfollow?: boolean;
   readonly noatime?: boolean;
   /** The kernel follows every write with an fsync. */
   readonly sync?: boolean;
@@ -98,7 +100,7 @@ function mountAsRoot(request: MountRequest, mountpoint: string, rootmode: number
   // The kernel's block layer works in pages at most.
   if (request.blkdev) data.push(`blksize=${Math.min(request.blksize, 4096)}`);
   let flags = options.ro ? MS_RDONLY : 0;
-  for (const word of ['nosuid', 'nodev', 'noexec', 'noatime', 'sync'] as const)
+  for (const word of ['nosuid', 'nodev', 'noexec', 'nosymfollow', 'noatime', 'sync'] as const)
     if (options[word]) flags |= MOUNT_FLAGS[word];
   const source = request.blkdev ? resolve(request.source) : (options.fsname ?? request.source);
   const result = native.mount(source, mountpoint, type, flags, data.join(','));
@@ -133,6 +135,7 @@ function explainMount(errno: number, request: MountRequest, mountpoint: string):
 
 function mountWithHelper(request: MountRequest, mountpoint: string): number {
   const options = request.options ?? {};
+  if (options.nosymfollow) throw new MountError('nosymfollow is for root to set: leave it out');
   const [label] = options.labels ?? [];
   if (label !== undefined) throw new MountError(`${label}: labels are for root to set: leave it out`);
   const list = [

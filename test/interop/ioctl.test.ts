@@ -216,6 +216,30 @@ describe('ioctl', function () {
       assert.match(as(999, 'chattr', '+d', at('theirs')), /not permitted|denied/);
     }));
 
+  it('the owner of a file may change its project, but nobody that of one that stays immutable', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const image = join(scratch, 'image');
+      makeImageFile(image, 32, ['-O', 'quota,project', '-E', 'quotatype=prjquota']);
+      run('chmod', ['755', scratch]);
+      await withMount(image, mountpoint, 'allow_other,default_permissions', () => {
+        const path = join(mountpoint, 'file');
+        const project = () => run('lsattr', ['-p', path]).output.trim().split(' ')[0];
+        writeFileSync(path, 'x');
+        run('chown', ['1234', path]);
+        const as = (uid: number, ...command: string[]) =>
+          run('setpriv', [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', ...command]).output;
+        assert.equal(as(1234, 'chattr', '-p', '7', path), '');
+        assert.equal(project(), '7');
+        assert.match(as(999, 'chattr', '-p', '8', path), /not permitted|denied/);
+        assert.equal(run('chattr', ['+i', path]).output, '');
+        assert.match(run('chattr', ['-p', '9', path]).output, /not permitted/);
+        assert.equal(project(), '7');
+        assert.equal(run('chattr', ['-i', path]).output, '');
+      });
+      const { code, output } = fsckFile(image);
+      assert.equal(code, 0, output);
+    }));
+
   it('the label can be read and set', function () {
     requireOrSkip(this, run('sh', ['-c', 'command -v xfs_io']).code === 0 ? null : 'xfs_io is missing (xfsprogs)');
     return withMountpoint(async (scratch, mountpoint) => {

@@ -83,6 +83,10 @@ describe('a remount', function () {
       const words = () => mountAt(mountpoint)?.words ?? [];
       assert.deepEqual(remount(image, mountpoint, 'rw,nosuid,errors=continue,remount,noexec'), done);
       assert.ok(words().includes('noexec') && words().includes('nosuid'));
+      assert.deepEqual(remount(image, mountpoint, 'rw,nosuid,noexec,remount,nosymfollow'), done);
+      assert.ok(words().includes('nosymfollow'));
+      assert.deepEqual(remount(image, mountpoint, 'rw,nosuid,noexec,remount,symfollow'), done);
+      assert.ok(!words().includes('nosymfollow'));
       assert.deepEqual(remount(image, mountpoint, 'rw,nosuid,noexec,remount,exec'), done);
       assert.ok(!words().includes('noexec') && words().includes('nosuid'));
       const kept = remount(image, mountpoint, 'remount,ro,commit=30');

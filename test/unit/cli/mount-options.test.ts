@@ -43,12 +43,18 @@ describe('mount options', () => {
     assert.deepEqual([flushes(), flushes('noauto_da_alloc'), flushes('auto_da_alloc=0')], [true, false, false]);
   });
 
+  it('symbolic links may be left unfollowed, and words that ext4 has dropped are taken', () => {
+    assert.deepEqual(parseMountOptions(['nosymfollow,journal=update']).vfs, ['nosymfollow']);
+    assert.deepEqual(parseMountOptions(['nosymfollow,symfollow']).vfs, ['symfollow']);
+  });
+
   it('a comma in a value is escaped', () => {
     assert.equal(parseMountOptions(['fsname=a\\,b,ro']).fsname, 'a,b');
   });
 
   it('sizes have units', () => {
     assert.equal(parseMountOptions(['cache_size=64m']).cacheBytes, 64 << 20);
+    assert.equal(parseMountOptions(['cache_size=4096']).cacheBytes, 1 << 20, 'as little as there can be');
   });
 
   it('image_offset is offset under a name that mount(8) lets through', () => {
