@@ -93,7 +93,7 @@ const policy =
   };
 
 /** Words that the VFS handles; each names the one it takes back. */
-const VFS_OPPOSITES: Record<string, string> = {
+export const VFS_OPPOSITES: Record<string, string> = {
   suid: 'nosuid',
   nosuid: 'suid',
   dev: 'nodev',

@@ -48,7 +48,7 @@ export const OPTION_TEXTS: readonly MountOptionText[] = [
     words: 'journal_dev=MAJOR:MINOR',
     text: 'the same by number, also in one as the kernel encodes it (0x810 is 8:16)',
   },
-  { words: 'cache_size=N[kmg]', text: 'memory for metadata that can be read again, 1m to 64g' },
+  { words: 'cache_size=N[kmg]', text: 'memory for metadata that can be read again, at least 1m, at most 64g' },
   {
     words: 'usrjquota=FILE, grpjquota=FILE, jqfmt=FORMAT',
     text: 'accepted, with a warning: quota files among the others are not kept right',

@@ -9,7 +9,7 @@ import { errorOf, requireNative } from '../native.js';
 import { CommandError } from './command-error.js';
 import { MountExit } from './exit-codes.js';
 import { checkNative } from './mount-checks.js';
-import { splitWords } from './mount-options.js';
+import { splitWords, VFS_OPPOSITES } from './mount-options.js';
 import { changes } from './mount-words.js';
 import { type MountEntry, mountAt } from './mountinfo.js';
 import { control } from './server-control.js';
@@ -19,13 +19,6 @@ const { EBUSY, EINVAL, EPERM, EROFS } = constants.errno;
 
 /** What a remount can change besides ro and rw: the kernel keeps these. */
 const SETS = ['nosuid', 'nodev', 'noexec', 'nosymfollow', 'sync'] as const;
-const CLEARS: Readonly<Record<string, (typeof SETS)[number]>> = {
-  suid: 'nosuid',
-  dev: 'nodev',
-  exec: 'noexec',
-  symfollow: 'nosymfollow',
-  async: 'sync',
-};
 
 export function isRemount(lists: readonly string[]): boolean {
   return lists.flatMap(splitWords).includes('remount');
@@ -64,14 +57,14 @@ function flagsAfter(before: number, words: readonly string[]): number {
   let flags = before;
   for (const word of words) {
     if (isSet(word)) flags |= MOUNT_FLAGS[word];
-    else if (Object.hasOwn(CLEARS, word)) flags &= ~MOUNT_FLAGS[CLEARS[word]];
+    else if (isSet(VFS_OPPOSITES[word])) flags &= ~MOUNT_FLAGS[VFS_OPPOSITES[word]];
   }
   return flags;
 }
 
 /** The words that ask for something that stays as it is, and was not asked for before. */
 function keptAsBefore(words: readonly string[], before: readonly string[]): string[] {
-  return changes(words).filter((word) => !isSet(word) && !Object.hasOwn(CLEARS, word) && !before.includes(word));
+  return changes(words).filter((word) => !Object.hasOwn(VFS_OPPOSITES, word) && !before.includes(word));
 }
 
 /** First the kernel, which refuses while files are open for writing and writes back what it holds; then the server. */

@@ -44,6 +44,7 @@ export function inodeTableKind(vol: Volume): BlockKind {
     kind = {
       name: 'inode table block',
       inFastCommits: true,
+      beforeRead: (nr, owner) => readAhead(vol, nr, owner),
       beforeCommit(block: WritableBlock) {
         if (!vol.geometry.metadataCsum || block.slots === null) return;
         for (let slot = 0; slot < block.slots.length; slot++) {
@@ -134,10 +135,13 @@ interface Located {
 /** Neighbours of a block of the inode table that are read with it (s_inode_readahead_blks). */
 const READAHEAD_BLOCKS = 32;
 
-function readAhead(vol: Volume, table: number, inTable: number): void {
-  const first = inTable - (inTable % READAHEAD_BLOCKS);
-  const blocks = Math.ceil(vol.geometry.inodesPerGroup / vol.geometry.inodesPerBlock);
-  vol.willRead(table + first, Math.min(READAHEAD_BLOCKS, blocks - first));
+/** Before block `nr`, whose first inode is `owner`, is read. */
+function readAhead(vol: Volume, nr: number, owner: Ino): void {
+  const { inodesPerGroup, inodesPerBlock } = vol.geometry;
+  const inTable = Math.floor(((owner - 1) % inodesPerGroup) / inodesPerBlock);
+  const before = inTable % READAHEAD_BLOCKS;
+  const blocks = Math.ceil(inodesPerGroup / inodesPerBlock);
+  vol.willRead(nr - before, Math.min(READAHEAD_BLOCKS, blocks - inTable + before));
 }
 
 function locate(vol: Volume, ino: Ino): Located {
@@ -148,10 +152,7 @@ function locate(vol: Volume, ino: Ino): Located {
   const group = Math.floor((ino - 1) / inodesPerGroup);
   const index = (ino - 1) % inodesPerGroup;
   const slot = index % inodesPerBlock;
-  const table = inodeTableBlock(vol, group);
-  const inTable = Math.floor(index / inodesPerBlock);
-  const nr = table + inTable;
-  if (vol.cache.peek(nr) === undefined) readAhead(vol, table, inTable);
+  const nr = inodeTableBlock(vol, group) + Math.floor(index / inodesPerBlock);
   const block = vol.read(nr, inodeTableKind(vol), ino - slot);
   if (block.slots === null) block.slots = new Uint8Array(inodesPerBlock);
   const base = slot * inodeSize;

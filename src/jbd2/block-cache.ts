@@ -15,6 +15,8 @@ export interface BlockKind {
   readonly name: string;
   /** What changes in such blocks follows from the records of fast commits: their replay makes it anew. */
   readonly inFastCommits?: boolean;
+  /** Runs before the block is read from the device: others that will be wanted can be told to it ({@link BlockDevice.willRead}). */
+  beforeRead?(nr: number, owner: number): void;
   /** Runs once after the block is read from the device. Throws CorruptionError. */
   verify?(block: CachedBlock): void;
   /**
@@ -99,6 +101,7 @@ export class BlockCache {
       if (known.kind !== kind || known.owner !== owner) this.reclassify(known, kind, owner);
       return known;
     }
+    kind.beforeRead?.(nr, owner);
     const bytes = new Uint8Array(this.blockSize);
     this.device.read(nr * this.blockSize, bytes);
     const block = new CachedBlock(nr, bytes, kind, owner);
