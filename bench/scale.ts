@@ -13,6 +13,7 @@ import {
   readFileSync,
   readSync,
   rmSync,
+  statfsSync,
   statSync,
   truncateSync,
   unlinkSync,
@@ -28,7 +29,7 @@ import { dropCaches, sh, shEnding, timed } from './shell.js';
 const USAGE = `usage: npm run bench:scale [-- OPTIONS]     as root; some 12 GiB of memory for all of it
   --out DIR     where the pictures go (docs/scale)
   --most N      files, entries of a directory and extents: up to 10, 100 or 1000 thousand (1000), or more files
-  --curve NAME  only files, image, directory, extents or log; may be repeated
+  --curve NAME  only files, image, full, directory, extents or log; may be repeated
 `;
 
 const O_DIRECT = process.arch === 'arm64' ? 0o200000 : 0o40000;
@@ -154,6 +155,45 @@ function images(): string {
   return drawing('Images of more and more space', 'GiB', 'cost', points.of(...names));
 }
 
+const SPACE_LEFT = 2 ** 29;
+
+/** Images whose groups are all full but the last few: whoever wants space finds none near what it belongs to. */
+function full(): string {
+  const points = new Points('full');
+  for (const gib of [1, 16, 256, 4096, 16_000]) {
+    makeImage(gib * 2 ** 30, '-m', '0', ...(gib > 256 ? ['-O', '64bit'] : []));
+    mounted('noatime', () => {
+      const { bavail, bsize } = statfsSync(mountpoint());
+      sh('fallocate', '-l', String(bavail * bsize - SPACE_LEFT), join(mountpoint(), 'filling'));
+    });
+    const figures: Record<string, number> = {};
+    mounted('noatime', () => {
+      const data = Buffer.alloc(64 << 10, 'x');
+      const write = (name: string) => {
+        const fd = openSync(join(mountpoint(), name), 'wx');
+        writeSync(fd, data);
+        closeSync(fd);
+      };
+      const synced = () => sh('sync', '-f', mountpoint());
+      figures['first file, ms'] =
+        microseconds(1, () => {
+          write('first');
+          synced();
+        }) / 1000;
+      figures['file of 64 KiB, µs'] = microseconds(2000, () => {
+        for (let i = 0; i < 2000; i++) write(`f${i}`);
+        synced();
+      });
+      figures['directory, µs'] = microseconds(1000, () => {
+        for (let i = 0; i < 1000; i++) mkdirSync(join(mountpoint(), `d${i}`));
+      });
+    });
+    points.add(gib, `${gib} GiB`, figures);
+  }
+  const names = ['first file, ms', 'file of 64 KiB, µs', 'directory, µs'];
+  return drawing('Images with 512 MiB left, at their end', 'GiB', 'cost', points.of(...names));
+}
+
 /** One directory of so many entries. */
 function directory(most: number): string {
   const points = new Points('directory');
@@ -251,7 +291,7 @@ function main(): void {
       options: {
         out: { type: 'string', default: 'docs/scale' },
         most: { type: 'string', default: '1000' },
-        curve: { type: 'string', multiple: true, default: ['files', 'image', 'directory', 'extents', 'log'] },
+        curve: { type: 'string', multiple: true, default: ['files', 'image', 'full', 'directory', 'extents', 'log'] },
       },
     });
     wanted = { out: values.out, most: Number(values.most) * 1000, curves: values.curve };
@@ -263,6 +303,7 @@ function main(): void {
   const curves: Record<string, () => string> = {
     files: () => files(wanted.most),
     image: images,
+    full,
     directory: () => directory(wanted.most),
     extents: () => extents(wanted.most),
     log,

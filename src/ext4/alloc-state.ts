@@ -19,11 +19,15 @@ export interface Reservation {
 /** Files growing at the same time that keep a window; the one that grew least recently loses it. */
 const MAX_RESERVATIONS = 1024;
 const UNKNOWN = 0x7fffffff;
+/** Groups, as a power of two, that a search passes over at once if none of them has what it wants. */
+const CHUNK_BITS = 8;
 
 export class AllocatorState {
   private readonly vol: Volume;
   /** Per group: no run of free clusters is longer than this. */
   private readonly longestRun: Int32Array;
+  /** Per chunk of groups: no run in any of them is longer than this. */
+  private readonly longestInChunk: Int32Array;
   /** Per group: no cluster before this one is free. */
   private readonly firstFree: Int32Array;
   private readonly corrupt = new Set<number>();
@@ -41,6 +45,7 @@ export class AllocatorState {
     const { groupCount } = vol.geometry;
     this.vol = vol;
     this.longestRun = new Int32Array(groupCount).fill(UNKNOWN);
+    this.longestInChunk = new Int32Array((groupCount >> CHUNK_BITS) + 1).fill(UNKNOWN);
     this.firstFree = new Int32Array(groupCount);
     this.heldCount = new Int32Array(groupCount);
     this.holdCutCluster();
@@ -55,6 +60,28 @@ export class AllocatorState {
   runLimit(group: number): number {
     return this.longestRun[group];
   }
+
+  /** The first group from `group` on, below `end`, that may have a run of `wanted` clusters; or `end`. */
+  nextWithRun(group: number, end: number, wanted: number): number {
+    const { longestRun, longestInChunk } = this;
+    while (group < end) {
+      const chunk = group >> CHUNK_BITS;
+      const first = chunk << CHUNK_BITS;
+      const behind = Math.min((chunk + 1) << CHUNK_BITS, longestRun.length);
+      if (longestInChunk[chunk] >= wanted) {
+        let longest = 0;
+        for (let at = group; at < behind; at++) {
+          const limit = longestRun[at];
+          if (limit >= wanted) return Math.min(at, end);
+          if (limit > longest) longest = limit;
+        }
+        if (group === first) longestInChunk[chunk] = longest;
+      }
+      group = behind;
+    }
+    return end;
+  }
+
   searchFrom(group: number): number {
     return this.firstFree[group];
   }
@@ -68,6 +95,8 @@ export class AllocatorState {
   /** A search of the whole group found no run longer than `length`. */
   noteLongestRun(group: number, length: number): void {
     this.longestRun[group] = length;
+    const chunk = group >> CHUNK_BITS;
+    if (length > this.longestInChunk[chunk]) this.longestInChunk[chunk] = length;
   }
   noteFirstFree(group: number, bit: number): void {
     this.firstFree[group] = bit;
@@ -75,7 +104,7 @@ export class AllocatorState {
   /** Clusters from `bit` on have become free. */
   noteFree(group: number, bit: number): void {
     if (this.corrupt.has(group)) return;
-    this.longestRun[group] = UNKNOWN;
+    this.noteLongestRun(group, UNKNOWN);
     if (bit < this.firstFree[group]) this.firstFree[group] = bit;
   }
   /** Nothing is allocated from this group any more (EXT4_MB_GRP_BBITMAP_CORRUPT). */

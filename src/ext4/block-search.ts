@@ -87,24 +87,26 @@ function look(
 ): boolean {
   const { groupCount } = vol.geometry;
   let left = effort;
-  for (let i = 0; i < groupCount; i++) {
-    const group = goalGroup + i < groupCount ? goalGroup + i : goalGroup + i - groupCount;
-    if (state.runLimit(group) < wanted) continue;
-    const bitmap = openGroup(handle, vol, state, group, wanted);
-    if (bitmap === null) continue;
-    const end = vol.geometry.groupClusters(group);
-    const held = state.heldIn(group);
-    if (i === 0 && goalBit > state.searchFrom(group)) {
-      // Behind the goal first, then the whole group.
-      if (findClearRun(bitmap.view, held, goalBit, end, wanted, scan)) return keep(group, into);
+  for (let round = 0; round < 2; round++) {
+    const end = round === 0 ? groupCount : goalGroup;
+    let group = state.nextWithRun(round === 0 ? goalGroup : 0, end, wanted);
+    for (; group < end; group = state.nextWithRun(group + 1, end, wanted)) {
+      const bitmap = openGroup(handle, vol, state, group, wanted);
+      if (bitmap === null) continue;
+      const clusters = vol.geometry.groupClusters(group);
+      const held = state.heldIn(group);
+      if (group === goalGroup && goalBit > state.searchFrom(group)) {
+        // Behind the goal first, then the whole group.
+        if (findClearRun(bitmap.view, held, goalBit, clusters, wanted, scan)) return keep(group, into);
+      }
+      const from = state.searchFrom(group);
+      const enough = findClearRun(bitmap.view, held, from, clusters, wanted, scan);
+      state.noteFirstFree(group, scan.firstClear);
+      if (enough) return keep(group, into);
+      state.noteLongestRun(group, scan.length);
+      if (scan.length > into.length) keep(group, into);
+      if (--left <= 0) return false;
     }
-    const from = state.searchFrom(group);
-    const enough = findClearRun(bitmap.view, held, from, end, wanted, scan);
-    state.noteFirstFree(group, scan.firstClear);
-    if (enough) return keep(group, into);
-    state.noteLongestRun(group, scan.length);
-    if (scan.length > into.length) keep(group, into);
-    if (--left <= 0) return false;
   }
   return false;
 }

@@ -9,7 +9,7 @@ import { totals } from './totals.js';
 import type { Volume } from './volume.js';
 
 /** Groups looked at before any will do: on a huge filesystem the search must not touch every descriptor. */
-const MAX_PROBES = 4096;
+const MAX_PROBES = 512;
 
 export function groupOfInode(vol: Volume, ino: number): number {
   return Math.floor((ino - 1) / vol.geometry.inodesPerGroup);

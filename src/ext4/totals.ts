@@ -4,6 +4,7 @@
  */
 import { ownView } from '../codec/view.js';
 import type { Handle } from '../jbd2/handle.js';
+import { allocatorState } from './alloc-state.js';
 import { GROUP_DESC } from './format/group-desc.js';
 import { SUPERBLOCK } from './format/superblock.js';
 import { descriptorBlock } from './group.js';
@@ -29,22 +30,26 @@ export class Totals {
 
   /**
    * Straight from the device, which nothing has changed since: 10 TiB have 80,000 descriptors. Their checksums are
-   * looked at when their groups are used.
+   * looked at when their groups are used. What they say of free clusters lets searches for space pass over full groups.
    */
   private sumDescriptors(): void {
     const { blockSize, groupCount, descsPerBlock, descSize, clusterRatio } = this.vol.geometry;
     const bytes = new Uint8Array(blockSize);
     const view = ownView(bytes);
     const wide = descSize >= 64;
+    const allocator = allocatorState(this.vol);
     for (let group = 0; group < groupCount; group += descsPerBlock) {
       this.vol.device.read(descriptorBlock(this.vol, group) * blockSize, bytes);
       const end = Math.min(descsPerBlock, groupCount - group) * descSize;
-      for (let base = 0; base < end; base += descSize) {
-        this.freeBlocks += GROUP_DESC.bg_free_blocks_count_lo.get(view, base) * clusterRatio;
+      for (let base = 0, of = group; base < end; base += descSize, of++) {
+        let freeClusters = GROUP_DESC.bg_free_blocks_count_lo.get(view, base);
         this.freeInodes += GROUP_DESC.bg_free_inodes_count_lo.get(view, base);
-        if (!wide) continue;
-        this.freeBlocks += GROUP_DESC.bg_free_blocks_count_hi.get(view, base) * 0x10000 * clusterRatio;
-        this.freeInodes += GROUP_DESC.bg_free_inodes_count_hi.get(view, base) * 0x10000;
+        if (wide) {
+          freeClusters += GROUP_DESC.bg_free_blocks_count_hi.get(view, base) * 0x10000;
+          this.freeInodes += GROUP_DESC.bg_free_inodes_count_hi.get(view, base) * 0x10000;
+        }
+        this.freeBlocks += freeClusters * clusterRatio;
+        allocator.noteLongestRun(of, freeClusters);
       }
     }
   }
