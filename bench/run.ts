@@ -8,7 +8,7 @@ import { cpus, release, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { makeTarball, ROWS, type Row } from './rows.js';
-import { availableServers, type Server } from './servers.js';
+import { availableServers, mountOptions, type Server } from './servers.js';
 import { ENV, isInstalled, sh, touchMemory } from './shell.js';
 import { type Figures, table } from './table.js';
 
@@ -18,6 +18,7 @@ const USAGE = `usage: npm run bench [-- OPTIONS]      as root; needs fio and pyt
   --disk DIR         where the disk is (${tmpdir()})
   --row NAME         only this row; may be repeated. Some need those before them
   --server NAME      only ext4d, fuse2fs or kernel; may be repeated
+  --options WORDS    mount options for ext4d
 `;
 
 interface Options {
@@ -36,9 +37,11 @@ function options(): Options {
         disk: { type: 'string', default: tmpdir() },
         row: { type: 'string', multiple: true },
         server: { type: 'string', multiple: true },
+        options: { type: 'string', default: '' },
       },
     });
     const { on, row, server } = values;
+    mountOptions.ext4d = values.options;
     const places = [
       { name: 'memory', directory: '/dev/shm' },
       { name: 'disk', directory: values.disk },

@@ -12,11 +12,14 @@ export interface Server {
   mount(image: string, directory: string): () => void;
 }
 
+/** Words after -o. */
+export const mountOptions = { ext4d: '' };
+
 export const SERVERS: readonly Server[] = [
   {
     name: 'ext4d',
     mount(image, directory) {
-      sh(EXT4D, 'mount', image, directory);
+      sh(EXT4D, 'mount', '-o', mountOptions.ext4d, image, directory);
       return () => sh(EXT4D, 'umount', directory);
     },
   },

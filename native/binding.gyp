@@ -14,11 +14,13 @@
         "src/files.cc",
         "src/flush_guard.cc",
         "src/io.cc",
+        "src/io_ring.cc",
         "src/jobs.cc",
         "src/mapping_cache.cc",
         "src/mount.cc",
         "src/payloads.cc",
         "src/pressure.cc",
+        "src/ring_channel.cc",
         "src/system.cc",
         "src/transfer_pipe.cc"
       ],

@@ -45,8 +45,11 @@ export interface Native {
   waitJob(id: JobId): number;
 
   openFuse(): number;
-  /** `readable` returns for how many microseconds more is worth waiting for before the event loop goes on. */
-  pollStart(fd: number, readable: () => number): number;
+  /**
+   * `readable` returns for how many microseconds more is worth waiting for before the event loop goes on. `aside`, for the
+   * descriptor of a ring: its connection, which is not looked at while requests come over the ring; otherwise -1.
+   */
+  pollStart(fd: number, readable: () => number, aside: number): number;
   pollPause(fd: number, paused: boolean): number;
   pollStop(fd: number): void;
   /**
@@ -70,6 +73,21 @@ export interface Native {
     payloadOffset: number,
     payloadLength: number,
   ): number;
+
+  /**
+   * FUSE over io_uring, with buffers for payloads of that size. Becomes readable when there are requests. What is answered, in whatever way, goes back over the ring if its request came by it.
+   */
+  ringOpen(fuseFd: number, payloadBytes: number): number;
+  /** After the answer to INIT. 0, or the negative errno. */
+  ringRegister(fuseFd: number): number;
+  /** The buffer that the next request is in; -EAGAIN when none is there, -EINTR as for {@link fuseRead}. */
+  ringNext(fuseFd: number): number;
+  /** What requests in that buffer are read from: until they are answered. */
+  ringBytes(fuseFd: number, slot: number): Uint8Array;
+  /** Gives back the memory of buffers without a request. */
+  ringRelieve(fuseFd: number): void;
+  /** When nothing that came over it is under way. */
+  ringClose(fuseFd: number): void;
 
   /**
    * Reads and replies without the bytes entering JavaScript. `segments` holds `count` pairs [device position or -1 for

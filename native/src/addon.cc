@@ -29,6 +29,7 @@ void TearDown(napi_async_cleanup_hook_handle hook, void* data) {
   state->background.Stop();
   state->pollers.StopAll();
   state->pressure.Stop();
+  state->rings.clear();
   state->background.CloseHandle([state, hook]() {
     delete state;
     napi_remove_async_cleanup_hook(hook);
@@ -51,6 +52,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   RegisterMount(env, exports);
   RegisterPayloads(env, exports);
   RegisterPressure(env, exports);
+  RegisterRingChannel(env, exports);
   RegisterSystem(env, exports);
   return exports;
 }

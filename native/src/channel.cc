@@ -5,6 +5,7 @@
 #include <linux/fuse.h>
 #include <poll.h>
 #include <sched.h>
+#include <string.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,9 +26,9 @@ const int kServedAtOnce = 16;
 
 }  // namespace
 
-int Pollers::Start(int fd, Napi::Function callback) {
+int Pollers::Start(int fd, Napi::Function callback, int aside) {
   if (pollers_.count(fd) != 0) return -EEXIST;
-  auto* poller = new Poller{{}, env_, Napi::Persistent(callback)};
+  auto* poller = new Poller{{}, env_, Napi::Persistent(callback), aside};
   int status = uv_poll_init(loop_, &poller->handle, fd);
   if (status != 0) {
     delete poller;
@@ -66,12 +67,15 @@ bool Pollers::WaitForMore(Poller* poller, int fd, int64_t patience_microseconds)
   uv_update_time(loop_);
   int timeout = uv_backend_timeout(loop_);
   if (timeout == 0 || state->background.AnyDone()) return false;
+  RingChannel* ring = poller->aside < 0 ? nullptr : state->RingOf(poller->aside);
   struct pollfd events[2] = {{fd, POLLIN, 0}, {uv_backend_fd(loop_), POLLIN, 0}};
   if (state->company.Useful()) {
     // A timer close by costs more than all the rest: it would have to be set in hardware.
     if (timeout < 0 || timeout > kLongestWaitMilliseconds) timeout = kLongestWaitMilliseconds;
+    if (ring != nullptr) return ring->WaitForRequest(events[1].fd, timeout);
     return poll(events, 2, timeout) > 0 && events[0].revents != 0;
   }
+  if (ring != nullptr) ring->Flush();
   // Looking again instead of sleeping saves the wake-up of an idle processor, which costs more than most requests; the
   // processor is given to anyone else who wants it meanwhile.
   int64_t deadline = MonotonicMicroseconds() + patience_microseconds;
@@ -90,14 +94,17 @@ void Pollers::Ready(uv_poll_t* handle, int status, int events) {
   State* state = StateOf(poller->env);
   uv_os_fd_t fd = -1;
   uv_fileno(reinterpret_cast<uv_handle_t*>(handle), &fd);
+  // What comes there is in no hurry.
+  if (poller->aside >= 0) state->pollers.Pause(poller->aside, true);
   for (int turn = 0; turn < kTurns; turn++) {
-    if (poller->callback.IsEmpty()) return;
+    if (poller->callback.IsEmpty()) break;
     double patience = CallJs(poller->env, poller->callback);
     state->company.Expect(patience > 0);
     // Stopped or paused meanwhile.
-    if (!(patience > 0) || !uv_is_active(reinterpret_cast<uv_handle_t*>(handle))) return;
-    if (!state->pollers.WaitForMore(poller, fd, static_cast<int64_t>(patience))) return;
+    if (!(patience > 0) || !uv_is_active(reinterpret_cast<uv_handle_t*>(handle))) break;
+    if (!state->pollers.WaitForMore(poller, fd, static_cast<int64_t>(patience))) break;
   }
+  if (poller->aside >= 0) state->pollers.Pause(poller->aside, false);
 }
 
 namespace {
@@ -111,13 +118,17 @@ Napi::Value OpenFuse(const Napi::CallbackInfo& info) {
   return Answer(info.Env(), fd < 0 ? -errno : fd);
 }
 
-// pollStart(fd, callback): calls back whenever `fd` can be read, or has failed. The callback returns the microseconds for
-// which more is worth waiting for, 0 if it is not.
+// pollStart(fd, callback, aside): calls back whenever `fd` can be read, or has failed. The callback returns the microseconds for
+// which more is worth waiting for, 0 if it is not. If `fd` is that of a ring, `aside` is its connection, which is not
+// looked at while requests come over the ring; otherwise -1.
 Napi::Value PollStart(const Napi::CallbackInfo& info) {
   int fd;
   if (!FdArg(info, 0, &fd)) return info.Env().Undefined();
   if (!info[1].IsFunction()) return Refuse(info.Env(), "expected a function");
-  return Answer(info.Env(), StateOf(info.Env())->pollers.Start(fd, info[1].As<Napi::Function>()));
+  double aside;
+  if (!IntegerArg(info, 2, -1, 2147483647.0, &aside)) return info.Env().Undefined();
+  Pollers& pollers = StateOf(info.Env())->pollers;
+  return Answer(info.Env(), pollers.Start(fd, info[1].As<Napi::Function>(), static_cast<int>(aside)));
 }
 
 // pollPause(fd, paused)
@@ -158,11 +169,22 @@ Napi::Value FuseRead(const Napi::CallbackInfo& info) {
   return Answer(info.Env(), -EINTR);
 }
 
+// True if the answer goes back over a ring, as its request came.
+bool AnsweredOverRing(Napi::Env env, int fd, const Bytes& head, const Bytes& rest) {
+  RingChannel* ring = StateOf(env)->RingOf(fd);
+  fuse_out_header header;
+  if (ring == nullptr || head.length < sizeof(header)) return false;
+  memcpy(&header, head.data, sizeof(header));
+  if (rest.length > 0) return ring->Answer(header, rest.data, rest.length);
+  return ring->Answer(header, head.data + sizeof(header), head.length - sizeof(header));
+}
+
 // fuseWrite(fd, reply, offset, length)
 Napi::Value FuseWrite(const Napi::CallbackInfo& info) {
   int fd;
   Bytes reply;
   if (!FdArg(info, 0, &fd) || !SliceArg(info, 1, &reply)) return info.Env().Undefined();
+  if (AnsweredOverRing(info.Env(), fd, reply, {nullptr, 0})) return Answer(info.Env(), 0);
   ssize_t put = write(fd, reply.data, reply.length);
   return Answer(info.Env(), put < 0 ? -errno : 0);
 }
@@ -174,6 +196,7 @@ Napi::Value FuseWritev(const Napi::CallbackInfo& info) {
   if (!FdArg(info, 0, &fd) || !SliceArg(info, 1, &header) || !SliceArg(info, 4, &payload)) {
     return info.Env().Undefined();
   }
+  if (AnsweredOverRing(info.Env(), fd, header, payload)) return Answer(info.Env(), 0);
   struct iovec vectors[2] = {{header.data, header.length}, {payload.data, payload.length}};
   ssize_t put = writev(fd, vectors, payload.length > 0 ? 2 : 1);
   return Answer(info.Env(), put < 0 ? -errno : 0);

@@ -13,7 +13,7 @@ class Pollers {
   Pollers(Napi::Env env, uv_loop_t* loop) : env_(env), loop_(loop) {}
 
   // 0 or -errno.
-  int Start(int fd, Napi::Function callback);
+  int Start(int fd, Napi::Function callback, int aside);
   int Pause(int fd, bool paused);
   void Stop(int fd);
   void StopAll();
@@ -23,6 +23,8 @@ class Pollers {
     uv_poll_t handle;
     Napi::Env env;
     Napi::FunctionReference callback;
+    // -1, or the connection whose requests come over the ring that is waited for.
+    int aside;
   };
 
   bool WaitForMore(Poller* poller, int fd, int64_t patience_microseconds);

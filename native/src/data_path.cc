@@ -102,23 +102,23 @@ bool ReplyInPages(int fuse_fd, uint64_t unique, int device_fd, const std::vector
   return error == 0 || error == -ENOENT || error == -ENODEV;
 }
 
+int ReadAll(int device_fd, const std::vector<Segment>& segments, uint8_t* into) {
+  for (const Segment& segment : segments) {
+    int error = 0;
+    if (segment.offset < 0) memset(into, 0, segment.length);
+    else error = ReadFully(device_fd, into, segment.length, segment.offset);
+    if (error != 0) return error;
+    into += segment.length;
+  }
+  return 0;
+}
+
 // Sends what the segments hold as the reply to `unique`, or the error met instead. Returns that error, or 0.
 int64_t ReadAndReply(int fuse_fd, uint64_t unique, int device_fd, const std::vector<Segment>& segments, size_t total) {
   if (ReplyInPages(fuse_fd, unique, device_fd, segments, total)) return 0;
   static thread_local Scratch scratch;
-  int error = 0;
   uint8_t* data = scratch.Reserve(total);
-  if (data == nullptr) error = -ENOMEM;
-  size_t done = 0;
-  for (size_t i = 0; i < segments.size() && error == 0; i++) {
-    const Segment& segment = segments[i];
-    if (segment.offset < 0) {
-      memset(data + done, 0, segment.length);
-    } else {
-      error = ReadFully(device_fd, data + done, segment.length, segment.offset);
-    }
-    done += segment.length;
-  }
+  const int error = data == nullptr ? -ENOMEM : ReadAll(device_fd, segments, data);
   OutHeader header;
   header.len = static_cast<uint32_t>(sizeof(header) + (error == 0 ? total : 0));
   header.error = error;
@@ -130,12 +130,27 @@ int64_t ReadAndReply(int fuse_fd, uint64_t unique, int device_fd, const std::vec
   return error;
 }
 
+// The same where the request came over a ring: its slot takes the bytes.
+int64_t ReadIntoSlot(RingChannel* ring, RingChannel::Slot* slot, int device_fd, const std::vector<Segment>& segments,
+                     size_t total) {
+  const int error = ReadAll(device_fd, segments, RingChannel::PayloadOf(slot));
+  ring->Send(slot, error, error == 0 ? total : 0);
+  return error;
+}
+
 struct ReadArgs {
   int fuse_fd;
   uint64_t unique;
   int device_fd;
   std::vector<Segment> segments;
   size_t total;
+  RingChannel* ring;
+  RingChannel::Slot* slot;
+
+  int64_t Serve() const {
+    if (slot != nullptr) return ReadIntoSlot(ring, slot, device_fd, segments, total);
+    return ReadAndReply(fuse_fd, unique, device_fd, segments, total);
+  }
 };
 
 bool ParseRead(const Napi::CallbackInfo& info, ReadArgs* out) {
@@ -145,6 +160,8 @@ bool ParseRead(const Napi::CallbackInfo& info, ReadArgs* out) {
     return false;
   }
   out->unique = static_cast<uint64_t>(unique);
+  out->ring = StateOf(info.Env())->RingOf(out->fuse_fd);
+  out->slot = out->ring == nullptr ? nullptr : out->ring->SlotOf(out->unique);
   return true;
 }
 
@@ -153,8 +170,7 @@ Napi::Value ReadReplySync(const Napi::CallbackInfo& info) {
   static thread_local ReadArgs args;
   args.segments.clear();
   if (!ParseRead(info, &args)) return info.Env().Undefined();
-  return Napi::Number::New(info.Env(), static_cast<double>(ReadAndReply(args.fuse_fd, args.unique, args.device_fd,
-                                                                        args.segments, args.total)));
+  return Napi::Number::New(info.Env(), static_cast<double>(args.Serve()));
 }
 
 // readReply(fuseFd, unique, deviceFd, segments, count) -> job number
@@ -163,7 +179,7 @@ Napi::Value ReadReply(const Napi::CallbackInfo& info) {
   if (!ParseRead(info, args.get())) return info.Env().Undefined();
   uint32_t id = StateOf(info.Env())->background.Submit(
       Lane::kReads,
-      [args]() { return ReadAndReply(args->fuse_fd, args->unique, args->device_fd, args->segments, args->total); },
+      [args]() { return args->Serve(); },
       Napi::Value());
   return Napi::Number::New(info.Env(), id);
 }

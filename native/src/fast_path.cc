@@ -47,16 +47,16 @@ bool FastPath::Read(const uint8_t* request, size_t length) {
   if (in->size > kMostBytes) return false;
   MappingCache::Entry* entry = cache.Find(header->nodeid);
   if (entry == nullptr || entry->file.read_until <= WallClockSeconds()) return false;
-  Transfer transfer{};
-  transfer.unique = header->unique;
+  Transfer transfer = Begin(header->unique);
   if (in->offset >= entry->file.size) {
-    Reply(header->unique, 0, nullptr, 0);
+    Reply(transfer, 0, nullptr, 0);
     return true;
   }
   transfer.bytes = std::min<uint64_t>(in->size, entry->file.size - in->offset);
   transfer.count = MappingCache::Map(*entry, in->offset, transfer.bytes, transfer.pieces, kMostPieces);
   if (transfer.count == 0 || MappingCache::HasUnwritten(*entry, in->offset, transfer.bytes)) return false;
-  uint8_t data[kMostBytes];
+  uint8_t buffer[kMostBytes];
+  uint8_t* data = transfer.slot == nullptr ? buffer : RingChannel::PayloadOf(transfer.slot);
   int error = ReadPieces(transfer, data, false);
   if (error == -EAGAIN) {
     // The disk is needed. With nothing else to do meanwhile this thread waits for it; another one would come too late.
@@ -67,7 +67,7 @@ bool FastPath::Read(const uint8_t* request, size_t length) {
     error = ReadPieces(transfer, data, true);
   }
   if (error != 0) return false;
-  Reply(header->unique, 0, data, transfer.bytes);
+  Reply(transfer, 0, data, transfer.bytes);
   return true;
 }
 
@@ -81,8 +81,7 @@ bool FastPath::Write(const uint8_t* request, size_t length) {
   MappingCache::Entry* entry = cache.Find(header->nodeid);
   if (entry == nullptr || in->offset > entry->file.size || in->size > entry->file.size - in->offset) return false;
   if (!((in->write_flags & FUSE_WRITE_CACHE) != 0 ? entry->file.writeback : entry->file.write)) return false;
-  Transfer transfer{};
-  transfer.unique = header->unique;
+  Transfer transfer = Begin(header->unique);
   transfer.bytes = in->size;
   transfer.count = MappingCache::Map(*entry, in->offset, in->size, transfer.pieces, kMostPieces);
   if (transfer.count == 0) return false;
@@ -93,7 +92,7 @@ bool FastPath::Write(const uint8_t* request, size_t length) {
   if (WritePieces(transfer, request + kArgs) != 0) return false;
   if (converts) NoteWritten(entry, in->offset, in->size);
   fuse_write_out out = {in->size, 0};
-  Reply(header->unique, 0, &out, sizeof(out));
+  Reply(transfer, 0, &out, sizeof(out));
   return true;
 }
 
@@ -113,8 +112,17 @@ std::vector<FastPath::Written> FastPath::TakeWritten() {
   return std::exchange(written_, {});
 }
 
+FastPath::Transfer FastPath::Begin(uint64_t unique) const {
+  Transfer transfer{};
+  transfer.unique = unique;
+  transfer.ring = state_->RingOf(fuse_fd_);
+  if (transfer.ring != nullptr) transfer.slot = transfer.ring->SlotOf(unique);
+  return transfer;
+}
+
 bool FastPath::MoreWaiting() const {
-  struct pollfd next = {fuse_fd_, POLLIN, 0};
+  const RingChannel* ring = state_->RingOf(fuse_fd_);
+  struct pollfd next = {ring == nullptr ? fuse_fd_ : ring->fd(), POLLIN, 0};
   return poll(&next, 1, 0) > 0;
 }
 
@@ -148,8 +156,14 @@ int FastPath::WritePieces(const Transfer& transfer, const uint8_t* from) {
 }
 
 // An answer that nobody waits for any more is nobody's loss; the end of the connection shows when it is read.
-void FastPath::Reply(uint64_t unique, int error, const void* payload, size_t length) {
-  fuse_out_header header = {static_cast<uint32_t>(sizeof(fuse_out_header) + length), error, unique};
+void FastPath::Reply(const Transfer& transfer, int error, const void* payload, size_t length) {
+  if (transfer.slot != nullptr) {
+    uint8_t* place = RingChannel::PayloadOf(transfer.slot);
+    if (place != payload) memcpy(place, payload, length);
+    transfer.ring->Send(transfer.slot, error, length);
+    return;
+  }
+  fuse_out_header header = {static_cast<uint32_t>(sizeof(fuse_out_header) + length), error, transfer.unique};
   struct iovec vectors[2] = {{&header, sizeof(header)}, {const_cast<void*>(payload), length}};
   while (writev(fuse_fd_, vectors, length > 0 ? 2 : 1) < 0 && errno == EINTR) {
   }
@@ -183,10 +197,11 @@ void FastPath::Run() {
     Transfer transfer = queue_.front();
     queue_.pop_front();
     lock.unlock();
-    int error = ReadPieces(transfer, data.data(), true);
+    uint8_t* into = transfer.slot == nullptr ? data.data() : RingChannel::PayloadOf(transfer.slot);
+    int error = ReadPieces(transfer, into, true);
     // Before the answer: whoever has it may expect that the file is let go.
     cache.Unpin(transfer.pinned);
-    Reply(transfer.unique, error, data.data(), error == 0 ? transfer.bytes : 0);
+    Reply(transfer, error, into, error == 0 ? transfer.bytes : 0);
     lock.lock();
   }
 }
@@ -214,7 +229,7 @@ Napi::Value FastPathStart(const Napi::CallbackInfo& info) {
   }
   if (count != 1) return Refuse(info.Env(), "expected room for one number");
   StateOf(info.Env())->fast_paths[fuse_fd] =
-      std::make_unique<FastPath>(fuse_fd, device_fd, static_cast<uint64_t>(block_size),
+      std::make_unique<FastPath>(StateOf(info.Env()), fuse_fd, device_fd, static_cast<uint64_t>(block_size),
                                  const_cast<double*>(unconverted), Napi::Persistent(info[3].As<Napi::Object>()));
   return info.Env().Undefined();
 }

@@ -13,14 +13,18 @@
 #include <vector>
 
 #include "mapping_cache.h"
+#include "ring_channel.h"
 
 namespace ext4d {
+
+struct State;
 
 class FastPath {
  public:
   // `unconverted` is where JavaScript sees how many ranges wait to be taken.
-  FastPath(int fuse_fd, int device_fd, uint64_t block_size, double* unconverted, Napi::ObjectReference owner)
-      : fuse_fd_(fuse_fd),
+  FastPath(const State* state, int fuse_fd, int device_fd, uint64_t block_size, double* unconverted, Napi::ObjectReference owner)
+      : state_(state),
+        fuse_fd_(fuse_fd),
         device_fd_(device_fd),
         block_size_(block_size),
         unconverted_(unconverted),
@@ -54,6 +58,9 @@ class FastPath {
 
   struct Transfer {
     uint64_t unique;
+    // Where it came in, and the ring that is of; null if it came by /dev/fuse.
+    RingChannel* ring;
+    RingChannel::Slot* slot;
     int count;
     Piece pieces[kMostPieces];
     size_t bytes;
@@ -62,6 +69,7 @@ class FastPath {
 
   bool Read(const uint8_t* request, size_t length);
   bool Write(const uint8_t* request, size_t length);
+  Transfer Begin(uint64_t unique) const;
   // Another thread reads, and answers.
   void Delegate(const Transfer& transfer, MappingCache::Entry* entry);
   bool MoreWaiting() const;
@@ -69,9 +77,10 @@ class FastPath {
   int ReadPieces(const Transfer& transfer, uint8_t* into, bool may_wait);
   int WritePieces(const Transfer& transfer, const uint8_t* from);
   void NoteWritten(MappingCache::Entry* entry, uint64_t offset, uint64_t length);
-  void Reply(uint64_t unique, int error, const void* payload, size_t length);
+  void Reply(const Transfer& transfer, int error, const void* payload, size_t length);
   void Run();
 
+  const State* const state_;
   const int fuse_fd_;
   const int device_fd_;
   const uint64_t block_size_;

@@ -17,6 +17,7 @@ void RegisterJobs(Napi::Env env, Napi::Object exports);
 void RegisterMount(Napi::Env env, Napi::Object exports);
 void RegisterPayloads(Napi::Env env, Napi::Object exports);
 void RegisterPressure(Napi::Env env, Napi::Object exports);
+void RegisterRingChannel(Napi::Env env, Napi::Object exports);
 void RegisterSystem(Napi::Env env, Napi::Object exports);
 
 // Calls into JavaScript from the event loop; an exception there is uncaught, as in any other callback.

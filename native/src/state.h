@@ -13,6 +13,7 @@
 #include "fast_path.h"
 #include "payloads.h"
 #include "pressure.h"
+#include "ring_channel.h"
 
 namespace ext4d {
 
@@ -26,10 +27,16 @@ struct State {
   Payloads payloads;
   // By the connection they serve.
   std::unordered_map<int, std::unique_ptr<FastPath>> fast_paths;
+  std::unordered_map<int, std::unique_ptr<RingChannel>> rings;
 
   FastPath* FastPathOf(int fuse_fd) {
     auto it = fast_paths.find(fuse_fd);
     return it == fast_paths.end() ? nullptr : it->second.get();
+  }
+
+  RingChannel* RingOf(int fuse_fd) const {
+    auto it = rings.find(fuse_fd);
+    return it == rings.end() ? nullptr : it->second.get();
   }
 };
 

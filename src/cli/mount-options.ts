@@ -47,6 +47,8 @@ export interface MountOptions {
   dirsync: boolean;
   /** auto_da_alloc: a file that takes another's place by rename is written back first. */
   flushesReplacing: boolean;
+  /** Requests come over io_uring, if the kernel has that. */
+  ioUring: boolean;
   /** data_err=abort: file data that could not be written aborts the journal. */
   dataErrorAborts: boolean;
   /** Act as if the journal had been aborted, for tests. */
@@ -155,6 +157,8 @@ const PLAIN: Record<string, Apply> = {
   user_xattr: set('userXattr', true),
   nouser_xattr: set('userXattr', false),
   dirsync: set('dirsync', true),
+  io_uring: set('ioUring', true),
+  noio_uring: set('ioUring', false),
   abort: set('abort', true),
   fakeroot(options) {
     options.fakeroot = true;
@@ -353,6 +357,7 @@ export function parseMountOptions(lists: readonly string[], { sloppy = false } =
     countMetadata: false,
     userXattr: true,
     dirsync: false,
+    ioUring: false,
     flushesReplacing: true,
     dataErrorAborts: false,
     abort: false,

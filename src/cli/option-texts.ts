@@ -89,6 +89,10 @@ export const OPTION_TEXTS: readonly MountOptionText[] = [
     words: 'discard, nodiscard',
     text: 'freed blocks become holes of the image, or are discarded by the device, once that is durable',
   },
+  {
+    words: 'io_uring, noio_uring',
+    text: 'requests come over io_uring, where the kernel offers that (Linux 6.14, /sys/module/fuse/parameters/enable_uring), or by /dev/fuse alone (noio_uring)',
+  },
   { words: 'dirsync', text: 'a change of a name is durable when it is answered' },
   { words: 'debug_want_extra_isize=N', text: 'room for fields behind the first 128 bytes of inodes, old ones too' },
   { words: 'max_dir_size_kb=N', text: 'a directory does not grow beyond that (0: no limit)' },

@@ -141,6 +141,7 @@ export async function serve(
       dirsync: options.dirsync,
       flushesReplacing: options.flushesReplacing,
       dataErrorAborts: options.dataErrorAborts,
+      ioUring: options.ioUring,
       onlyFor: options.allowRoot && !options.allowOther ? (process.geteuid?.() ?? 0) : null,
       secondsOnly: fs.volume.geometry.inodeSize === GOOD_OLD_INODE_SIZE,
       // A write that a quota refuses is to be refused when it is made.
@@ -150,7 +151,8 @@ export async function serve(
         if (inheritedFd(mountpoint) === null) tuneBackingDevice(mountpoint);
         if (readyFd !== null) teller.detach(readyFd);
         rehearseWhenIdle(session);
-        if (verbose) teller.tell(`mounted on ${mountpoint}${fs.readOnly ? ', read-only' : ''}`);
+        const how = `${fs.readOnly ? ', read-only' : ''}${session.overRing ? ', over io_uring' : ''}`;
+        if (verbose) teller.tell(`mounted on ${mountpoint}${how}`);
       },
       onEnd(error) {
         if (error !== null) teller.tell(`not closed cleanly: ${error.message}; the next mount recovers it`, LOG_ERR);

@@ -300,6 +300,7 @@ export const FUSE_INIT_EXT = 1 << 30;
 /** INIT flags, high word (`flags2`). */
 export const FUSE_DIRECT_IO_ALLOW_MMAP = 1 << (36 - 32);
 export const FUSE_NO_EXPORT_SUPPORT = 1 << (38 - 32);
+export const FUSE_OVER_IO_URING = 1 << (41 - 32);
 
 export const FOPEN_KEEP_CACHE = 1 << 1;
 export const FOPEN_PARALLEL_DIRECT_WRITES = 1 << 6;

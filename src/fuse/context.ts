@@ -28,6 +28,8 @@ export interface SessionSettings {
   readonly secondsOnly: boolean;
   /** Let the kernel gather writes in its page cache. */
   readonly writeback: boolean;
+  /** Let requests come over io_uring, where the kernel has that. */
+  readonly ioUring: boolean;
 }
 
 export interface Context {
@@ -55,6 +57,8 @@ export interface Context {
   freeze(whenDone: (error: FsError | null) => void): void;
   /** False if it was not frozen. */
   thaw(): boolean;
+  /** True if requests may come over io_uring; `offered`: by the kernel. */
+  openRing(offered: boolean): boolean;
   /** INIT has been answered; DESTROY, or the end of the connection, has come. */
   began(): void;
   destroyed(request: Request): void;

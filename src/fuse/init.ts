@@ -18,6 +18,7 @@ import {
   FUSE_MAX_PAGES,
   FUSE_MINOR_REQUIRED,
   FUSE_NO_OPENDIR_SUPPORT,
+  FUSE_OVER_IO_URING,
   FUSE_PARALLEL_DIROPS,
   FUSE_POSIX_ACL,
   FUSE_READDIRPLUS_AUTO,
@@ -115,7 +116,9 @@ export function init(context: Context, request: Request): void {
   INIT_OUT.max_write.set(out, PAYLOAD, MAX_WRITE);
   INIT_OUT.time_gran.set(out, PAYLOAD, context.settings.secondsOnly ? 1_000_000_000 : 1);
   INIT_OUT.max_pages.set(out, PAYLOAD, MAX_PAGES);
-  INIT_OUT.flags2.set(out, PAYLOAD, offered2 & FUSE_DIRECT_IO_ALLOW_MMAP);
+  let flags2 = offered2 & FUSE_DIRECT_IO_ALLOW_MMAP;
+  if (context.settings.ioUring && context.openRing((offered2 & FUSE_OVER_IO_URING) !== 0)) flags2 |= FUSE_OVER_IO_URING;
+  INIT_OUT.flags2.set(out, PAYLOAD, flags2);
   context.negotiated = {
     minor: Math.min(minor, FUSE_KERNEL_MINOR_VERSION),
     writeback: (flags & FUSE_WRITEBACK_CACHE) !== 0,

@@ -8,29 +8,33 @@ import type { Ino } from '../ext4/inode.js';
 import { type Native, requireNative, whenJobDone } from '../native.js';
 import type { Context, SessionSettings } from './context.js';
 import { DataPath, isWriteback } from './data-path.js';
+import { DeviceRequests } from './device-requests.js';
 import { type Entry, entryOf } from './dispatch.js';
 import type { Engine } from './engine.js';
 import { ErrorTranslator } from './errors.js';
-import { MAX_WRITE, type Negotiated, NOTHING_NEGOTIATED, REQUEST_BYTES } from './init.js';
+import { MAX_WRITE, type Negotiated, NOTHING_NEGOTIATED } from './init.js';
 import { invalidation } from './invalidation.js';
 import { LostWrites } from './lost-writes.js';
 import { NodeTable } from './node-table.js';
 import { Opcode } from './opcodes.js';
 import { Patience } from './patience.js';
 import { ReplyWriter } from './reply.js';
-import { Request } from './request.js';
+import type { Request } from './request.js';
+import { DRAINED, FULL, type RequestSource, SERVED } from './request-source.js';
+import { RingRequests } from './ring-requests.js';
 
 /** One turn of the event loop serves at most so much, so that completions and timers are not kept waiting. */
 const REQUESTS_PER_TURN = 64;
 const TURN_MS = 2;
-/** Request buffers, 512 KiB each, made when first needed: so many large writes can be under way. */
-const MAX_SLOTS = 16;
 /** Inodes freed in one step of the journal. */
 const EVICTED_TOGETHER = 32;
 /** Space that others free meanwhile may be taken again before a request gets it. */
 const SPACE_RETRIES = 8;
 /** A waiting request up to this size gives its buffer back and waits as a copy. */
 const COPY_BYTES = 64 << 10;
+
+const NOT_OFFERED =
+  'FUSE over io_uring takes Linux 6.14 or newer, and as root: echo Y > /sys/module/fuse/parameters/enable_uring';
 
 export interface SessionOptions extends Partial<SessionSettings> {
   readonly fs: Engine;
@@ -61,8 +65,9 @@ export class Session implements Context {
   private readonly fuseFd: number;
   private readonly options: SessionOptions;
   private readonly errors: ErrorTranslator;
-  private readonly slots: Request[] = [];
-  private slotsMade = 0;
+  private readonly device: DeviceRequests;
+  /** Requests come over io_uring as well: nearly all of them. */
+  private ring: RingRequests | null = null;
   private readonly patience = new Patience();
   private lastRequestMs = 0;
   private paused = false;
@@ -94,9 +99,11 @@ export class Session implements Context {
       flushesReplacing: options.flushesReplacing ?? true,
       dataErrorAborts: options.dataErrorAborts ?? false,
       writeback: options.writeback ?? true,
+      ioUring: options.ioUring ?? false,
       onlyFor: options.onlyFor ?? null,
       secondsOnly: options.secondsOnly ?? false,
     };
+    this.device = new DeviceRequests(this.native, options.fuseFd, this.log);
     this.reply = new ReplyWriter(this.native, options.fuseFd, MAX_WRITE);
     this.errors = new ErrorTranslator(options.fs, this.log);
     const { fuseFd, device, blockSize, fs } = options;
@@ -105,7 +112,7 @@ export class Session implements Context {
 
   /** Begins to serve; keeps the process alive until unmounted. */
   start(): void {
-    const result = this.native.pollStart(this.fuseFd, () => this.onReadable());
+    const result = this.native.pollStart(this.fuseFd, () => this.onReadable(this.device), -1);
     if (result < 0) throw new Error(`cannot wait for requests: errno ${-result}`);
   }
 
@@ -126,7 +133,7 @@ export class Session implements Context {
   }
 
   /** Serves what is there. Returns for how many microseconds more is worth waiting for. */
-  private onReadable(): number {
+  private onReadable(source: RequestSource): number {
     if (!this.connected || this.reading) return 0;
     this.reading = true;
     const began = performance.now();
@@ -135,32 +142,22 @@ export class Session implements Context {
     let served = 0;
     let drained = false;
     while (served < REQUESTS_PER_TURN) {
-      const request = this.takeSlot();
-      if (request === null) {
-        this.pause(true);
-        break;
-      }
-      const length = this.native.fuseRead(this.fuseFd, request.bytes);
-      if (length === -Errno.EINTR) {
+      const request = source.next();
+      if (request === SERVED) {
         served++;
-        this.slots.push(request);
         this.data.servedBeside();
         if (performance.now() - began > TURN_MS) break;
         continue;
       }
-      if (length <= 0) {
-        this.slots.push(request);
-        if (length < 0) this.connectionEnded(-length);
-        else drained = true;
+      if (typeof request === 'number') {
+        if (request === DRAINED) drained = true;
+        else if (request === FULL) this.pause(true);
+        else this.connectionEnded(-request);
         break;
       }
       served++;
-      if (request.decode(length)) {
-        // Only the data of writes that are longer still waits aside (kLeastSpliced).
-        request.payloadAside = length > COPY_BYTES && this.native.payloadAside(request.bytes);
-        this.handle(request);
-      } else this.log(`a request of ${length} bytes makes no sense`);
-      if (!request.held) this.slots.push(request);
+      this.handle(request);
+      if (!request.held) source.release(request);
       // The clock costs as much as a short request.
       if ((served & 7) === 0 && performance.now() - began > TURN_MS) break;
     }
@@ -169,14 +166,6 @@ export class Session implements Context {
     if (served > 0 && !this.closeBegun) this.afterRequests();
     if (!drained) return 0;
     return this.patience.wait(performance.now());
-  }
-
-  private takeSlot(): Request | null {
-    const free = this.slots.pop();
-    if (free !== undefined) return free;
-    if (this.slotsMade === MAX_SLOTS) return null;
-    this.slotsMade++;
-    return new Request(new Uint8Array(REQUEST_BYTES), true);
   }
 
   private pause(paused: boolean): void {
@@ -260,7 +249,7 @@ export class Session implements Context {
   done(request: Request): void {
     request.held = false;
     if (!request.pooled) return;
-    this.slots.push(request);
+    this.device.release(request);
     this.pause(false);
   }
 
@@ -412,11 +401,10 @@ export class Session implements Context {
     this.fs.shutDown();
   }
 
-  /** Memory is short: caches and all request buffers but one are let go, with the pipes beside them. */
+  /** Memory is short: caches and buffers are let go. */
   relieveMemory(): void {
-    const unused = this.slots.splice(1);
-    for (const { bytes } of unused) this.native.forgetPayload(bytes);
-    this.slotsMade -= unused.length;
+    this.device.relieveMemory();
+    this.ring?.relieveMemory();
     this.fs.relieveMemory();
   }
 
@@ -454,7 +442,24 @@ export class Session implements Context {
     return true;
   }
 
+  openRing(offered: boolean): boolean {
+    const ring = offered ? RingRequests.open(this.native, this.fuseFd) : new Error(NOT_OFFERED);
+    if (ring instanceof RingRequests) this.ring = ring;
+    else this.log(`requests come by /dev/fuse: ${ring.message}`);
+    return this.ring !== null;
+  }
+
+  /** Requests come over io_uring. */
+  get overRing(): boolean {
+    return this.ring !== null;
+  }
+
   began(): void {
+    const { ring } = this;
+    if (ring !== null) {
+      ring.begin();
+      this.native.pollStart(ring.fd, () => this.onReadable(ring), this.fuseFd);
+    }
     this.options.onBegin?.();
   }
 
@@ -467,6 +472,7 @@ export class Session implements Context {
   /** ENODEV: unmounted, or the connection was aborted. */
   private connectionEnded(errno: number): void {
     if (errno !== Errno.ENODEV) this.log(`reading requests: errno ${errno}`);
+    if (this.ring !== null) this.native.pollStop(this.ring.fd);
     this.native.pollStop(this.fuseFd);
     this.connected = false;
     this.close(() => {});
@@ -498,6 +504,7 @@ export class Session implements Context {
     if (this.connected || !this.closed || this.ended) return;
     this.ended = true;
     this.reply.close();
+    this.ring?.close();
     this.native.closeFile(this.fuseFd);
     this.options.onEnd?.(this.closeError);
   }
