@@ -19,11 +19,11 @@ const runnerPath = fileURLToPath(new URL('../../../test/fstests/run.mjs', import
 const { caseNames, runCase } = (await import(runnerPath)) as Runner;
 
 describe('fstests case', function () {
-  this.timeout(330_000);
+  this.timeout(630_000);
 
   for (const name of caseNames()) {
     it(name, async function () {
-      const { passed, skipped, output } = await runCase(name, { timeoutMs: 300_000, env: { ROUNDS: '2' } });
+      const { passed, skipped, output } = await runCase(name, { timeoutMs: 600_000, env: { ROUNDS: '2' } });
       if (skipped !== undefined) requireOrSkip(this, skipped);
       assert.ok(passed, output.slice(-4000));
     });

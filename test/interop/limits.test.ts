@@ -207,7 +207,7 @@ describe('limits', function () {
       });
     }));
 
-  it('a 10 TiB sparse image mounts within 0.3 s of the start of the server', () =>
+  it('a 10 TiB sparse image mounts within 0.3 s of the start of the server, where node itself starts in 0.05', () =>
     withMountpoint(async (scratch, mountpoint) => {
       const image = join(scratch, 'image');
       makeImageFile(image, 10 * 1024 * 1024, [
@@ -219,7 +219,11 @@ describe('limits', function () {
         '0',
       ]);
       const times: number[] = [];
+      let nodeStarts = Number.POSITIVE_INFINITY;
       for (let i = 0; i < 5; i++) {
+        const asked = performance.now();
+        spawnSync(process.execPath, ['-e', '0']);
+        nodeStarts = Math.min(nodeStarts, performance.now() - asked);
         const started = performance.now();
         const mount = await Mount.start(image, mountpoint);
         try {
@@ -232,6 +236,8 @@ describe('limits', function () {
         }
       }
       // What else the machine does can only add to it.
-      assert.ok(Math.min(...times) < 300, `mounting took ${times.map((ms) => ms.toFixed(0)).join(', ')} ms`);
+      const limit = Math.max(300, 6 * nodeStarts);
+      const took = times.map((ms) => ms.toFixed(0)).join(', ');
+      assert.ok(Math.min(...times) < limit, `mounting took ${took} ms; node starts in ${nodeStarts.toFixed(0)}`);
     }));
 });

@@ -23,6 +23,8 @@ for round in $(seq "$ROUNDS"); do
     done
   ) >/dev/null 2>&1 &
   [ -z "${FSSTRESS:-}" ] || { mkdir -p "$MNT/stress"; "$FSSTRESS" -d "$MNT/stress" -n 100000 -p 2 >/dev/null 2>&1 & }
+  # On a slow machine the first fsync takes a while.
+  for _ in $(seq 100); do [ -s "$SCRATCH/small" ] && break; sleep 0.1; done
   sleep "0.$((RANDOM % 900 + 100))"
   [ $((round % 3)) = 0 ] && sleep 1
   kill_ext4d
