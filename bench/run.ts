@@ -7,7 +7,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { cpus, release, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { makeTarball, ROWS, type Row } from './rows.js';
+import { makeTarball, ofTheDisk, ROWS, type Row } from './rows.js';
 import { availableServers, mountOptions, type Server } from './servers.js';
 import { ENV, isInstalled, sh, touchMemory } from './shell.js';
 import { type Figures, table } from './table.js';
@@ -65,6 +65,16 @@ function makeDisk(image: string): void {
   sh('dd', 'if=/dev/zero', `of=${image}`, 'bs=1M', `count=${IMAGE_MIB}`, 'conv=fsync', 'status=none');
 }
 
+/** What the disk itself gives, for the rows that are compared with it. */
+function measureDisk(scratch: string, rows: readonly Row[], figures: Figures): void {
+  for (const { name, disk } of rows) {
+    if (disk === undefined) continue;
+    const key = `disk ${name}`;
+    figures.set(key, [...(figures.get(key) ?? []), ofTheDisk(scratch, disk)]);
+  }
+  rmSync(join(scratch, 'big'), { force: true });
+}
+
 /** One server on a fresh filesystem: a figure for each row. */
 function measure(server: Server, scratch: string, rows: readonly Row[], figures: Figures): void {
   const image = join(scratch, 'image');
@@ -96,6 +106,7 @@ function compare(place: { name: string; directory: string }, { rounds, rows, ser
       // Nobody is always the first.
       const turn = servers.map((_, i) => servers[(i + round) % servers.length]);
       for (const server of turn) measure(server, scratch, rows, figures);
+      if (place.name === 'disk') measureDisk(scratch, rows, figures);
       process.stderr.write(`${place.name}: round ${round + 1} of ${rounds}\n`);
     }
   } finally {
