@@ -1,18 +1,18 @@
 /**
  * How often each inode was handed out to the kernel (nlookup). A scan of ten million files makes the kernel hold millions
- * of inodes at once, neighbours mostly; so the counts lie in small pages, 128 bytes for 64 neighbours.
+ * of inodes at once, neighbours mostly; so the counts lie in small pages, a byte for each of 64 neighbours.
  */
 import type { Ino } from '../ext4/inode.js';
 
 const PAGE_INODES = 64;
 const SLAB_PAGES = 1024;
 /** A count that does not fit lies in a map of its own. */
-const OVERFLOWED = 0xffff;
+const OVERFLOWED = 0xff;
 
 export class LookupCounts {
   /** Where each page with a count above 0 lies: its number among all pages of all slabs. */
   private readonly pages = new Map<number, number>();
-  private readonly slabs: Uint16Array[] = [];
+  private readonly slabs: Uint8Array[] = [];
   /** How many inodes of each page have a count. */
   private readonly used: Uint8Array[] = [];
   private readonly freePages: number[] = [];
@@ -66,7 +66,7 @@ export class LookupCounts {
   private takePage(key: number): number {
     if (this.freePages.length === 0) {
       const first = this.slabs.length * SLAB_PAGES;
-      this.slabs.push(new Uint16Array(SLAB_PAGES * PAGE_INODES));
+      this.slabs.push(new Uint8Array(SLAB_PAGES * PAGE_INODES));
       this.used.push(new Uint8Array(SLAB_PAGES));
       for (let page = first + SLAB_PAGES - 1; page >= first; page--) this.freePages.push(page);
     }
