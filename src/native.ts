@@ -19,6 +19,8 @@ export interface Native {
   openFile(path: string, readOnly: boolean): number;
   isBlockDevice(fd: number): number;
   sizeOf(fd: number): number;
+  /** Of a page of memory. */
+  pageBytes(): number;
   /** posix_fadvise(POSIX_FADV_WILLNEED). */
   adviseRead(fd: number, offset: number, length: number): void;
   /** Keeps the block device open but lets another, the kernel's fuseblk, claim it. */
@@ -78,13 +80,13 @@ export interface Native {
    * FUSE over io_uring, with buffers for payloads of that size. Becomes readable when there are requests. What is answered, in whatever way, goes back over the ring if its request came by it.
    */
   ringOpen(fuseFd: number, payloadBytes: number): number;
-  /** After the answer to INIT. 0, or the negative errno. */
+  /** After the answer to INIT. 0; an errno: the kernel refuses and goes on by /dev/fuse; a negative one: it waits for the ring. */
   ringRegister(fuseFd: number): number;
   /** The buffer that the next request is in; -EAGAIN when none is there, -EINTR as for {@link fuseRead}. */
   ringNext(fuseFd: number): number;
   /** What requests in that buffer are read from: until they are answered. */
   ringBytes(fuseFd: number, slot: number): Uint8Array;
-  /** Gives back the memory of buffers without a request. */
+  /** The memory of each buffer is given back with its next answer. */
   ringRelieve(fuseFd: number): void;
   /** When nothing that came over it is under way. */
   ringClose(fuseFd: number): void;

@@ -29,6 +29,8 @@ void TearDown(napi_async_cleanup_hook_handle hook, void* data) {
   state->background.Stop();
   state->pollers.StopAll();
   state->pressure.Stop();
+  // Threads of the one answer over the other.
+  state->fast_paths.clear();
   state->rings.clear();
   state->background.CloseHandle([state, hook]() {
     delete state;

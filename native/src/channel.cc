@@ -61,9 +61,22 @@ void Pollers::StopAll() {
   while (!pollers_.empty()) Stop(pollers_.begin()->first);
 }
 
+bool Pollers::IsActive(int fd) {
+  auto it = pollers_.find(fd);
+  return it != pollers_.end() && uv_is_active(reinterpret_cast<uv_handle_t*>(&it->second->handle));
+}
+
+void Pollers::ServeNow(int fd) {
+  struct pollfd event = {fd, POLLIN, 0};
+  auto it = pollers_.find(fd);
+  if (it != pollers_.end() && poll(&event, 1, 0) > 0) CallJs(env_, it->second->callback);
+}
+
 // Waits until `fd` can be read; false if that takes too long, or if the event loop is wanted for something else first.
 bool Pollers::WaitForMore(Poller* poller, int fd, int64_t patience_microseconds) {
   State* state = StateOf(poller->env);
+  // Answers given since: whoever has them may be the one to ask next.
+  for (auto& [fuse_fd, each] : state->rings) each->Flush();
   uv_update_time(loop_);
   int timeout = uv_backend_timeout(loop_);
   if (timeout == 0 || state->background.AnyDone()) return false;
@@ -75,7 +88,6 @@ bool Pollers::WaitForMore(Poller* poller, int fd, int64_t patience_microseconds)
     if (ring != nullptr) return ring->WaitForRequest(events[1].fd, timeout);
     return poll(events, 2, timeout) > 0 && events[0].revents != 0;
   }
-  if (ring != nullptr) ring->Flush();
   // Looking again instead of sleeping saves the wake-up of an idle processor, which costs more than most requests; the
   // processor is given to anyone else who wants it meanwhile.
   int64_t deadline = MonotonicMicroseconds() + patience_microseconds;
@@ -95,7 +107,8 @@ void Pollers::Ready(uv_poll_t* handle, int status, int events) {
   uv_os_fd_t fd = -1;
   uv_fileno(reinterpret_cast<uv_handle_t*>(handle), &fd);
   // What comes there is in no hurry.
-  if (poller->aside >= 0) state->pollers.Pause(poller->aside, true);
+  const int aside = poller->aside >= 0 && state->pollers.IsActive(poller->aside) ? poller->aside : -1;
+  if (aside >= 0) state->pollers.Pause(aside, true);
   for (int turn = 0; turn < kTurns; turn++) {
     if (poller->callback.IsEmpty()) break;
     double patience = CallJs(poller->env, poller->callback);
@@ -104,7 +117,10 @@ void Pollers::Ready(uv_poll_t* handle, int status, int events) {
     if (!(patience > 0) || !uv_is_active(reinterpret_cast<uv_handle_t*>(handle))) break;
     if (!state->pollers.WaitForMore(poller, fd, static_cast<int64_t>(patience))) break;
   }
-  if (poller->aside >= 0) state->pollers.Pause(poller->aside, false);
+  if (aside < 0) return;
+  // Its turn: where the ring is never quiet the event loop would always find that first.
+  state->pollers.ServeNow(aside);
+  state->pollers.Pause(aside, false);
 }
 
 namespace {

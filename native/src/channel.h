@@ -27,6 +27,10 @@ class Pollers {
     int aside;
   };
 
+  // Whether it is looked at.
+  bool IsActive(int fd);
+  // Calls back once if it can be read now.
+  void ServeNow(int fd);
   bool WaitForMore(Poller* poller, int fd, int64_t patience_microseconds);
   static void Ready(uv_poll_t* handle, int status, int events);
 

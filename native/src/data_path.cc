@@ -162,6 +162,10 @@ bool ParseRead(const Napi::CallbackInfo& info, ReadArgs* out) {
   out->unique = static_cast<uint64_t>(unique);
   out->ring = StateOf(info.Env())->RingOf(out->fuse_fd);
   out->slot = out->ring == nullptr ? nullptr : out->ring->SlotOf(out->unique);
+  if (out->slot != nullptr && out->total > out->ring->payload_bytes()) {
+    Refuse(info.Env(), "the segments are longer than the answer may be");
+    return false;
+  }
   return true;
 }
 

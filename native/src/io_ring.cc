@@ -51,6 +51,7 @@ int IoRing::Open(unsigned submissions, unsigned completions) {
   mask_ = params.sq_entries - 1;
   sq_head_ = At<uint32_t>(rings_, params.sq_off.head);
   sq_tail_ = At<uint32_t>(rings_, params.sq_off.tail);
+  sq_flags_ = At<uint32_t>(rings_, params.sq_off.flags);
   cq_head_ = At<uint32_t>(rings_, params.cq_off.head);
   cq_tail_ = At<uint32_t>(rings_, params.cq_off.tail);
   cq_mask_ = params.cq_entries - 1;
@@ -95,6 +96,10 @@ const io_uring_cqe* IoRing::Completion() const {
   const uint32_t head = *cq_head_;
   if (head == __atomic_load_n(cq_tail_, __ATOMIC_ACQUIRE)) return nullptr;
   return &completions_[head & cq_mask_];
+}
+
+bool IoRing::Overflowed() const {
+  return (__atomic_load_n(sq_flags_, __ATOMIC_RELAXED) & IORING_SQ_CQ_OVERFLOW) != 0;
 }
 
 void IoRing::Done() { __atomic_store_n(cq_head_, *cq_head_ + 1, __ATOMIC_RELEASE); }

@@ -34,6 +34,8 @@ class IoRing {
   // The oldest completion, null if none is there. It is gone with Done.
   const io_uring_cqe* Completion() const;
   void Done();
+  // Completions for which there was no room wait for the next Enter.
+  bool Overflowed() const;
 
  private:
   int fd_ = -1;
@@ -46,6 +48,7 @@ class IoRing {
   uint32_t tail_ = 0;
   uint32_t* sq_head_ = nullptr;
   uint32_t* sq_tail_ = nullptr;
+  uint32_t* sq_flags_ = nullptr;
   uint32_t* cq_head_ = nullptr;
   uint32_t* cq_tail_ = nullptr;
   uint32_t cq_mask_ = 0;

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/sysinfo.h>
 
 #include <algorithm>
 
@@ -52,24 +51,24 @@ const size_t kMostCompletions = 4096;
 
 ReqHeader* HeaderOf(const RingChannel::Slot* slot) { return reinterpret_cast<ReqHeader*>(slot->memory.get()); }
 
-// num_possible_cpus(): processors that could be plugged in have a queue as well.
-size_t PossibleProcessors() {
-  FILE* file = fopen("/sys/devices/system/cpu/possible", "re");
-  if (file == nullptr) return static_cast<size_t>(get_nprocs_conf());
-  size_t count = 0;
-  unsigned first, last;
+// Numbers like "0-3,8" in a file of /sys/devices/system/cpu; empty if it cannot be read.
+std::vector<unsigned> Processors(const char* path) {
+  std::vector<unsigned> numbers;
+  FILE* file = fopen(path, "re");
+  if (file == nullptr) return numbers;
+  unsigned first;
   while (fscanf(file, "%u", &first) == 1) {
-    last = first;
+    unsigned last = first;
     int after = fgetc(file);
     if (after == '-') {
       if (fscanf(file, "%u", &last) != 1) break;
       after = fgetc(file);
     }
-    count += last >= first ? last - first + 1 : 0;
+    for (unsigned number = first; number <= last; number++) numbers.push_back(number);
     if (after != ',') break;
   }
   fclose(file);
-  return std::max<size_t>(count, 1);
+  return numbers;
 }
 
 }  // namespace
@@ -94,8 +93,9 @@ RingChannel::~RingChannel() {
 }
 
 int RingChannel::Open(size_t payload_bytes) {
-  const size_t queues = PossibleProcessors();
-  if (queues > UINT16_MAX) return -EOPNOTSUPP;
+  // num_possible_cpus(): processors that could be plugged in have a queue as well.
+  const size_t queues = Processors("/sys/devices/system/cpu/possible").size();
+  if (queues == 0 || queues > UINT16_MAX) return -EOPNOTSUPP;
   payload_bytes_ = (payload_bytes + kPage - 1) / kPage * kPage;
   slot_bytes_ = kPayloadAt + payload_bytes_ + kPage;
   free_.resize(queues);
@@ -105,16 +105,21 @@ int RingChannel::Open(size_t payload_bytes) {
 }
 
 int RingChannel::Register() {
+  const std::vector<unsigned> online = Processors("/sys/devices/system/cpu/online");
   for (uint16_t queue = 0; queue < free_.size(); queue++) {
-    while (free_[queue] < kFreeSlots) {
+    const bool used = std::find(online.begin(), online.end(), queue) != online.end();
+    while (free_[queue] < (used ? kFreeSlots : 1)) {
       if (!AddSlot(queue)) return -ENOMEM;
     }
   }
   int error = ring_.Enter(0, -1);
   if (error != 0) return error;
+  if (ring_.AnyNew()) return -EAGAIN;
   // What the kernel refuses is complete at once. A queue without a slot would hold up every request.
   const io_uring_cqe* refused = ring_.Completion();
-  return refused == nullptr || refused->res >= 0 ? 0 : refused->res;
+  if (refused == nullptr || refused->res >= 0) return 0;
+  // A security module, before FUSE has heard of it.
+  return refused->res == -EACCES || refused->res == -EPERM ? refused->res : -refused->res;
 }
 
 bool RingChannel::AddSlot(uint16_t queue) {
@@ -122,17 +127,19 @@ bool RingChannel::AddSlot(uint16_t queue) {
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return false;
   std::shared_ptr<uint8_t> held(static_cast<uint8_t*>(memory), [bytes](uint8_t* all) { munmap(all, bytes); });
-  slots_.push_back({held, slots_.size(), queue, false, 0, {}});
+  slots_.push_back({held, slots_.size(), queue, 0, relieved_, {}});
   Slot* slot = &slots_.back();
   slot->parts[0] = {held.get(), sizeof(ReqHeader)};
   slot->parts[1] = {held.get() + kPayloadAt, payload_bytes_};
+  if (!Submit(slot, kRegister)) {
+    slots_.pop_back();
+    return false;
+  }
   free_[queue]++;
-  Submit(slot, kRegister);
   return true;
 }
 
 void RingChannel::Take(Slot* slot) {
-  slot->taken = true;
   slot->unique = reinterpret_cast<const fuse_in_header*>(HeaderOf(slot)->in_out)->unique;
   by_unique_[slot->unique] = slot;
   free_[slot->queue]--;
@@ -141,18 +148,28 @@ void RingChannel::Take(Slot* slot) {
 }
 
 void RingChannel::HandBack(Slot* slot) {
-  slot->taken = false;
   by_unique_.erase(slot->unique);
-  free_[slot->queue]++;
-  Submit(slot, kCommitAndFetch);
+  if (slot->relieved != relieved_) {
+    slot->relieved = relieved_;
+    const size_t kept = (HeaderOf(slot)->ring_ent_in_out.payload_sz + kPage - 1) / kPage * kPage;
+    if (kept < payload_bytes_) madvise(PayloadOf(slot) + kept, payload_bytes_ - kept, MADV_DONTNEED);
+  }
+  if (Submit(slot, kCommitAndFetch)) {
+    free_[slot->queue]++;
+    return;
+  }
+  std::lock_guard<std::mutex> lock(mutex_);
+  sent_.push_back(slot);
+  any_sent_.store(true);
 }
 
-void RingChannel::Submit(Slot* slot, uint32_t command) {
+bool RingChannel::Submit(Slot* slot, uint32_t command) {
   WideEntry* entry = ring_.NewEntry();
-  while (entry == nullptr) {
+  if (entry == nullptr) {
     ring_.Enter(0, -1);
     entry = ring_.NewEntry();
   }
+  if (entry == nullptr) return false;
   entry->sqe.opcode = kOpUringCmd;
   entry->sqe.fd = fuse_fd_;
   entry->sqe.off = command;
@@ -165,6 +182,7 @@ void RingChannel::Submit(Slot* slot, uint32_t command) {
   request.qid = slot->queue;
   request.commit_id = command == kRegister ? 0 : HeaderOf(slot)->ring_ent_in_out.commit_id;
   memcpy(reinterpret_cast<uint8_t*>(entry) + kCommandAt, &request, sizeof(request));
+  return true;
 }
 
 // The kernel gives three parts: the header, the opcode's structure, and the rest, which is in place already for a WRITE.
@@ -201,7 +219,12 @@ int RingChannel::TakeCompletion() {
   return -EAGAIN;
 }
 
-int RingChannel::Next() { return TakeCompletion(); }
+int RingChannel::Next() {
+  int slot = TakeCompletion();
+  if (slot != -EAGAIN || !ring_.Overflowed()) return slot;
+  ring_.Enter(0, -1);
+  return TakeCompletion();
+}
 
 bool RingChannel::WaitForRequest(int other_fd, int timeout_milliseconds) {
   TakeSent();
@@ -273,12 +296,8 @@ void RingChannel::TakeSent() {
 void RingChannel::Flush() {
   TakeSent();
   if (ring_.AnyNew()) ring_.Enter(0, -1);
-}
-
-void RingChannel::RelieveMemory() {
-  for (const Slot& slot : slots_) {
-    if (!slot.taken) madvise(PayloadOf(&slot), slot_bytes_ - kPayloadAt, MADV_DONTNEED);
-  }
+  // The kernel was short of something: again, after a turn of the event loop.
+  if (ring_.AnyNew() || any_sent_.load()) uv_async_send(async_);
 }
 
 namespace {
@@ -310,7 +329,7 @@ Napi::Value RingOpen(const Napi::CallbackInfo& info) {
   return Answer(info.Env(), fd);
 }
 
-// ringRegister(fuseFd) -> 0 or -errno
+// ringRegister(fuseFd) -> 0, or what RingChannel::Register says
 Napi::Value RingRegister(const Napi::CallbackInfo& info) {
   RingChannel* ring = RingArg(info);
   return ring == nullptr ? info.Env().Undefined() : Answer(info.Env(), ring->Register());

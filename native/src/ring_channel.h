@@ -29,9 +29,9 @@ class RingChannel {
     std::shared_ptr<uint8_t> memory;
     size_t number;
     uint16_t queue;
-    // A request is in it.
-    bool taken;
     uint64_t unique;
+    // When its memory was last given back, as RingChannel counts that.
+    uint32_t relieved;
     iovec parts[2];  // headers, payload: as registered
   };
 
@@ -42,7 +42,8 @@ class RingChannel {
 
   // For payloads of that size: 0 or -errno.
   int Open(size_t payload_bytes);
-  // Hands slots to the kernel, after INIT has been answered. From then on requests come this way. 0 or -errno.
+  // Hands slots to the kernel, after INIT has been answered. From then on requests come this way. 0; an errno: the kernel
+  // refuses, and goes on with /dev/fuse; -errno: it has not been asked for all, and waits for the rest before anything else.
   int Register();
 
   // Becomes readable when Next has something.
@@ -55,6 +56,7 @@ class RingChannel {
   bool WaitForRequest(int other_fd, int timeout_milliseconds);
   // The request as /dev/fuse would have given it: header, structure and payload, one after the other.
   uint8_t* RequestIn(int slot) const { return slots_[static_cast<size_t>(slot)].memory.get() + kRequestAt; }
+  size_t payload_bytes() const { return payload_bytes_; }
   size_t RequestBytes() const { return kPayloadAt - kRequestAt + payload_bytes_; }
 
   // The slot that this request came in; null: it came by /dev/fuse.
@@ -69,8 +71,9 @@ class RingChannel {
   // Its memory, which outlives this object.
   std::shared_ptr<uint8_t> MemoryOf(int slot) const { return slots_[static_cast<size_t>(slot)].memory; }
   size_t slot_count() const { return slots_.size(); }
-  // Gives back what slots without a request have of it.
-  void RelieveMemory();
+  // Gives back the memory of each slot when that is handed to the kernel next: from then on the kernel may have put
+  // something into it at any moment.
+  void RelieveMemory() { relieved_++; }
 
  private:
   // In a slot: the headers, a page for whatever precedes the payload, the payload at a page.
@@ -87,7 +90,8 @@ class RingChannel {
   bool AddSlot(uint16_t queue);
   void Take(Slot* slot);
   void HandBack(Slot* slot);
-  void Submit(Slot* slot, uint32_t command);
+  // False: not now.
+  bool Submit(Slot* slot, uint32_t command);
   void Lay(Slot* slot);
   void TakeSent();
   // The next completion of a slot: its number, or -EAGAIN. That of `other_fd` is taken, too.
@@ -101,6 +105,7 @@ class RingChannel {
   std::deque<Slot> slots_;
   // Of each queue: slots without a request.
   std::vector<size_t> free_;
+  uint32_t relieved_ = 0;
   std::unordered_map<uint64_t, Slot*> by_unique_;
   bool watching_other_ = false;
   bool other_ready_ = false;

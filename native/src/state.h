@@ -26,8 +26,8 @@ struct State {
   Pressure pressure;
   Payloads payloads;
   // By the connection they serve.
-  std::unordered_map<int, std::unique_ptr<FastPath>> fast_paths;
   std::unordered_map<int, std::unique_ptr<RingChannel>> rings;
+  std::unordered_map<int, std::unique_ptr<FastPath>> fast_paths;
 
   FastPath* FastPathOf(int fuse_fd) {
     auto it = fast_paths.find(fuse_fd);

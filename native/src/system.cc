@@ -45,6 +45,11 @@ Napi::Value Setsid(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), session < 0 ? -errno : session);
 }
 
+// pageBytes()
+Napi::Value PageBytes(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(sysconf(_SC_PAGESIZE)));
+}
+
 // setIoFlusher(): this thread, and those it starts, write back other processes' memory: they are neither throttled with
 // them nor made to wait for their own file system when memory is short. Needs CAP_SYS_RESOURCE.
 Napi::Value SetIoFlusher(const Napi::CallbackInfo& info) {
@@ -72,6 +77,7 @@ void RegisterSystem(Napi::Env env, Napi::Object exports) {
   exports.Set("syslog", Napi::Function::New<Syslog>(env, "syslog"));
   exports.Set("detachStdio", Napi::Function::New<DetachStdio>(env, "detachStdio"));
   exports.Set("setIoFlusher", Napi::Function::New<SetIoFlusher>(env, "setIoFlusher"));
+  exports.Set("pageBytes", Napi::Function::New<PageBytes>(env, "pageBytes"));
   exports.Set("setsid", Napi::Function::New<Setsid>(env, "setsid"));
 }
 

@@ -1,5 +1,6 @@
 /** FUSE_INIT: the version and the features that both sides know. */
 import { Errno } from '../errors.js';
+import { requireNative } from '../native.js';
 import {
   FUSE_ASYNC_DIO,
   FUSE_ASYNC_READ,
@@ -38,7 +39,6 @@ import { ARGS, type Request } from './request.js';
  * (fs.pipe-max-size), in which data passes without being copied into the process.
  */
 export const MAX_WRITE = 1 << 19;
-const MAX_PAGES = MAX_WRITE / 4096;
 /** Requests the kernel may have under way in the background: write-back and read-ahead. */
 const MAX_BACKGROUND = 64;
 const CONGESTION_THRESHOLD = 48;
@@ -115,7 +115,8 @@ export function init(context: Context, request: Request): void {
   INIT_OUT.congestion_threshold.set(out, PAYLOAD, CONGESTION_THRESHOLD);
   INIT_OUT.max_write.set(out, PAYLOAD, MAX_WRITE);
   INIT_OUT.time_gran.set(out, PAYLOAD, context.settings.secondsOnly ? 1_000_000_000 : 1);
-  INIT_OUT.max_pages.set(out, PAYLOAD, MAX_PAGES);
+  // In pages of this machine: a larger READ would be answered short, which the kernel takes for the end or for a hole.
+  INIT_OUT.max_pages.set(out, PAYLOAD, MAX_WRITE / requireNative().pageBytes());
   let flags2 = offered2 & FUSE_DIRECT_IO_ALLOW_MMAP;
   if (context.settings.ioUring && context.openRing((offered2 & FUSE_OVER_IO_URING) !== 0)) flags2 |= FUSE_OVER_IO_URING;
   INIT_OUT.flags2.set(out, PAYLOAD, flags2);

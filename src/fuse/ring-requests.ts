@@ -28,10 +28,14 @@ export class RingRequests implements RequestSource {
     return fd < 0 ? errorOf(fd, 'io_uring') : new RingRequests(native, fuseFd, fd);
   }
 
-  /** After INIT has been answered: the kernel has waited for it, and uses the ring from now on. Throws FsError. */
-  begin(): void {
+  /**
+   * After INIT has been answered: the kernel uses the ring from now on. False: it refuses, and goes on without. Throws FsError: the
+   * kernel waits for a ring that it does not get.
+   */
+  begin(): boolean {
     const result = this.native.ringRegister(this.fuseFd);
-    if (result < 0) throw errorOf(result, 'FUSE over io_uring');
+    if (result < 0) throw errorOf(result, 'FUSE over io_uring cannot begin, mount without io_uring');
+    return result === 0;
   }
 
   next(): Request | number {

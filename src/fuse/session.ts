@@ -141,7 +141,7 @@ export class Session implements Context {
     this.lastRequestMs = began;
     let served = 0;
     let drained = false;
-    while (served < REQUESTS_PER_TURN) {
+    while (served < REQUESTS_PER_TURN && this.connected) {
       const request = source.next();
       if (request === SERVED) {
         served++;
@@ -456,10 +456,19 @@ export class Session implements Context {
 
   began(): void {
     const { ring } = this;
-    if (ring !== null) {
-      ring.begin();
-      this.native.pollStart(ring.fd, () => this.onReadable(ring), this.fuseFd);
+    try {
+      if (ring !== null && !ring.begin()) {
+        this.log('requests come by /dev/fuse: the kernel refuses the ring');
+        ring.close();
+        this.ring = null;
+      }
+    } catch (error) {
+      this.log(error instanceof Error ? error.message : String(error));
+      this.connectionEnded(Errno.ENODEV);
+      return;
     }
+    const source = this.ring;
+    if (source !== null) this.native.pollStart(source.fd, () => this.onReadable(source), this.fuseFd);
     this.options.onBegin?.();
   }
 
