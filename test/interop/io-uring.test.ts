@@ -15,15 +15,18 @@ import {
   readFileSync,
   readlinkSync,
   readSync,
+  truncateSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { mustBeClean } from '../support/clean.js';
 import { alignedBuffer, O_DIRECT } from '../support/direct-io.js';
 import { makeImageFile } from '../support/mke2fs.js';
 import { EXT4D, Mount, requireOrSkip, skip, whyNoFuse, withMount, withMountpoint } from '../support/server.js';
 
+const SERVER = join(dirname(fileURLToPath(import.meta.url)), '../support/fake-server.js');
 const SWITCH = '/sys/module/fuse/parameters/enable_uring';
 
 const run = (script: string, ...args: string[]) =>
@@ -165,6 +168,39 @@ describe('requests over io_uring', function () {
         for (let i = 0; i < 40; i++) assert.equal(readFileSync(join(mountpoint, `waiting${i}`), 'utf8'), 'content\n');
       });
       mustBeClean(image);
+    }));
+
+  it('keep what is in their buffers while memory is short', () =>
+    withMountpoint(async (scratch, mountpoint) => {
+      const disk = join(scratch, 'disk');
+      closeSync(openSync(disk, 'w'));
+      truncateSync(disk, 512 << 20);
+      const server = spawn(process.execPath, [SERVER, disk, mountpoint, JSON.stringify({ ioUring: true })], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      const over = ended(server);
+      try {
+        await new Promise((ready) => server.stdout?.once('data', ready));
+        // Without end, beside writers whose data is compared once it has left every cache.
+        const script = `
+          (while kill -USR2 "$1"; do sleep 0.002; done) 2>/dev/null & pressing=$!
+          cd "$0"; writers=
+          for i in 1 2 3 4; do
+            (head -c 8388608 /dev/urandom > f$i; sum=$(md5sum < f$i)
+             for j in 1 2 3; do
+               dd if=f$i of=g$i bs=300k conv=fsync status=none
+               dd if=g$i iflag=direct bs=1M status=none | md5sum | grep -q "\${sum%% *}" || echo "$i: $j differs"
+             done) &
+            writers="$writers $!"
+          done
+          wait $writers; kill $pressing`;
+        const { stdout, stderr } = run(script, mountpoint, String(server.pid));
+        assert.equal(stdout + stderr, '');
+      } finally {
+        spawnSync('umount', [mountpoint]);
+        await Promise.race([over, pause(10_000)]);
+        server.kill('SIGKILL');
+      }
     }));
 
   it('lose nothing that was synced when the server is killed', () =>

@@ -14,6 +14,7 @@ const options = JSON.parse(json ?? '{}') as {
   blockSize?: number;
   memory?: boolean;
   writeback?: boolean;
+  ioUring?: boolean;
   acl?: boolean;
   throttleEvery?: number;
 };
@@ -35,6 +36,7 @@ const session = new Session({
   device,
   blockSize,
   writeback: options.writeback,
+  ioUring: options.ioUring,
   acl: options.acl,
   log: (line) => process.stderr.write(`${line}\n`),
   onBegin: () => process.stdout.write('ready\n'),
