@@ -129,11 +129,16 @@ function files(most: number): string {
   return drawing(title, 'files', 'µs per operation', points.of('create', 'stat, cold', 'unlink', 'memory in MiB'));
 }
 
+const SIZES_GIB = [1, 16, 256, 4096, 16_000];
+
+const makeImageOf = (gib: number, ...more: string[]) =>
+  makeImage(gib * 2 ** 30, ...(gib > 256 ? ['-O', '64bit'] : []), ...more);
+
 /** The same work on larger and larger images. */
 function images(): string {
   const points = new Points('image');
-  for (const gib of [1, 16, 256, 4096, 16_000]) {
-    makeImage(gib * 2 ** 30, ...(gib > 256 ? ['-O', '64bit'] : []));
+  for (const gib of SIZES_GIB) {
+    makeImageOf(gib);
     const figures: Record<string, number> = {};
     const started = performance.now();
     mounted('noatime', () => {
@@ -160,8 +165,8 @@ const SPACE_LEFT = 2 ** 29;
 /** Images whose groups are all full but the last few: whoever wants space finds none near what it belongs to. */
 function full(): string {
   const points = new Points('full');
-  for (const gib of [1, 16, 256, 4096, 16_000]) {
-    makeImage(gib * 2 ** 30, '-m', '0', ...(gib > 256 ? ['-O', '64bit'] : []));
+  for (const gib of SIZES_GIB) {
+    makeImageOf(gib, '-m', '0');
     mounted('noatime', () => {
       const { bavail, bsize } = statfsSync(mountpoint());
       sh('fallocate', '-l', String(bavail * bsize - SPACE_LEFT), join(mountpoint(), 'filling'));

@@ -30,4 +30,7 @@ bool StringArg(const Napi::CallbackInfo& info, size_t index, std::string* out);
 
 Napi::Value Refuse(Napi::Env env, const char* message);
 
+// A result: a length, a descriptor, 0, or -errno.
+inline Napi::Value Answer(Napi::Env env, double result) { return Napi::Number::New(env, result); }
+
 }  // namespace ext4d

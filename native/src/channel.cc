@@ -21,10 +21,14 @@ namespace {
 const int kLongestWaitMilliseconds = 50;
 // Calls before the event loop looks after everything else.
 const int kTurns = 64;
-// Requests answered without JavaScript before it looks at the time again.
-const int kServedAtOnce = 16;
-
 }  // namespace
+
+bool ServedAtOnce(State* state, int fuse_fd, int waited_fd, const uint8_t* request, size_t length) {
+  Company& company = state->company;
+  if (company.Expected()) company.Meet(waited_fd, *reinterpret_cast<const fuse_in_header*>(request));
+  FastPath* fast_path = state->FastPathOf(fuse_fd);
+  return fast_path != nullptr && fast_path->Serve(request, length);
+}
 
 int Pollers::Start(int fd, Napi::Function callback, int aside) {
   if (pollers_.count(fd) != 0) return -EEXIST;
@@ -75,12 +79,14 @@ void Pollers::ServeNow(int fd) {
 // Waits until `fd` can be read; false if that takes too long, or if the event loop is wanted for something else first.
 bool Pollers::WaitForMore(Poller* poller, int fd, int64_t patience_microseconds) {
   State* state = StateOf(poller->env);
-  // Answers given since: whoever has them may be the one to ask next.
-  for (auto& [fuse_fd, each] : state->rings) each->Flush();
+  RingChannel* ring = poller->aside < 0 ? nullptr : state->RingOf(poller->aside);
+  // Answers given over other rings: whoever gets them may be the one to ask next.
+  for (auto& [fuse_fd, each] : state->rings) {
+    if (each.get() != ring) each->Flush();
+  }
   uv_update_time(loop_);
   int timeout = uv_backend_timeout(loop_);
   if (timeout == 0 || state->background.AnyDone()) return false;
-  RingChannel* ring = poller->aside < 0 ? nullptr : state->RingOf(poller->aside);
   struct pollfd events[2] = {{fd, POLLIN, 0}, {uv_backend_fd(loop_), POLLIN, 0}};
   if (state->company.Useful()) {
     // A timer close by costs more than all the rest: it would have to be set in hardware.
@@ -88,6 +94,7 @@ bool Pollers::WaitForMore(Poller* poller, int fd, int64_t patience_microseconds)
     if (ring != nullptr) return ring->WaitForRequest(events[1].fd, timeout);
     return poll(events, 2, timeout) > 0 && events[0].revents != 0;
   }
+  if (ring != nullptr) ring->Flush();
   // Looking again instead of sleeping saves the wake-up of an idle processor, which costs more than most requests; the
   // processor is given to anyone else who wants it meanwhile.
   int64_t deadline = MonotonicMicroseconds() + patience_microseconds;
@@ -118,15 +125,12 @@ void Pollers::Ready(uv_poll_t* handle, int status, int events) {
     if (!state->pollers.WaitForMore(poller, fd, static_cast<int64_t>(patience))) break;
   }
   if (aside < 0) return;
+  state->pollers.Pause(aside, false);
   // Its turn: where the ring is never quiet the event loop would always find that first.
   state->pollers.ServeNow(aside);
-  state->pollers.Pause(aside, false);
 }
 
 namespace {
-
-
-Napi::Value Answer(Napi::Env env, double result) { return Napi::Number::New(env, result); }
 
 // openFuse() -> fd of a new, unmounted connection
 Napi::Value OpenFuse(const Napi::CallbackInfo& info) {
@@ -169,15 +173,12 @@ Napi::Value FuseRead(const Napi::CallbackInfo& info) {
   Bytes slot;
   if (!FdArg(info, 0, &fd) || !BytesArg(info, 1, &slot)) return info.Env().Undefined();
   State* state = StateOf(info.Env());
-  FastPath* fast_path = state->FastPathOf(fd);
   for (int served = 0; served < kServedAtOnce;) {
     ssize_t got = state->payloads.Read(fd, slot.data, slot.length);
     // ENOENT: the request was interrupted before it could be read.
     if (got == -EINTR || got == -ENOENT) continue;
     if (got < 0) return Answer(info.Env(), got == -EAGAIN ? 0 : static_cast<double>(got));
-    Company& company = state->company;
-    if (company.Expected()) company.Meet(fd, *reinterpret_cast<const fuse_in_header*>(slot.data));
-    if (fast_path == nullptr || !fast_path->Serve(slot.data, static_cast<size_t>(got))) {
+    if (!ServedAtOnce(state, fd, fd, slot.data, static_cast<size_t>(got))) {
       return Answer(info.Env(), static_cast<double>(got));
     }
     served++;

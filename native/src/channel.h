@@ -4,9 +4,19 @@
 #include <napi.h>
 #include <uv.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <unordered_map>
 
 namespace ext4d {
+
+struct State;
+
+// Requests answered without JavaScript before it looks at the time again.
+constexpr int kServedAtOnce = 16;
+
+// A request that has just come, told by `waited_fd`: its caller is met, and it is answered here if it can be, which is true then.
+bool ServedAtOnce(State* state, int fuse_fd, int waited_fd, const uint8_t* request, size_t length);
 
 class Pollers {
  public:

@@ -15,8 +15,6 @@
 namespace ext4d {
 namespace {
 
-Napi::Value Answer(Napi::Env env, double result) { return Napi::Number::New(env, result); }
-
 // openFile(path, readOnly) -> fd. A block device is claimed: EBUSY while it is mounted or otherwise in use.
 Napi::Value OpenFile(const Napi::CallbackInfo& info) {
   std::string path;

@@ -22,8 +22,6 @@ extern char** environ;
 namespace ext4d {
 namespace {
 
-Napi::Value Answer(Napi::Env env, double result) { return Napi::Number::New(env, result); }
-
 // mount(source, target, type, flags, data)
 Napi::Value Mount(const Napi::CallbackInfo& info) {
   std::string source, target, type, data;

@@ -310,8 +310,6 @@ RingChannel* RingArg(const Napi::CallbackInfo& info) {
   return ring;
 }
 
-Napi::Value Answer(Napi::Env env, double result) { return Napi::Number::New(env, result); }
-
 // ringOpen(fuseFd, payloadBytes) -> a descriptor to wait for requests with, or -errno
 Napi::Value RingOpen(const Napi::CallbackInfo& info) {
   int fuse_fd;
@@ -335,24 +333,19 @@ Napi::Value RingRegister(const Napi::CallbackInfo& info) {
   return ring == nullptr ? info.Env().Undefined() : Answer(info.Env(), ring->Register());
 }
 
-// Requests answered without JavaScript before it looks at the time again.
-const int kServedAtOnce = 16;
-
 // ringNext(fuseFd) -> the slot of a request; -EAGAIN = none is there, -EINTR = those that were there have been answered,
 // others may wait
 Napi::Value RingNext(const Napi::CallbackInfo& info) {
   RingChannel* ring = RingArg(info);
   if (ring == nullptr) return info.Env().Undefined();
   State* state = StateOf(info.Env());
-  FastPath* fast_path = state->FastPathOf(static_cast<int>(info[0].As<Napi::Number>().Int32Value()));
+  const int fuse_fd = info[0].As<Napi::Number>().Int32Value();
   for (int served = 0; served < kServedAtOnce; served++) {
     int slot = ring->Next();
     if (slot < 0) return Answer(info.Env(), slot);
     const uint8_t* request = ring->RequestIn(slot);
-    auto* header = reinterpret_cast<const fuse_in_header*>(request);
-    Company& company = state->company;
-    if (company.Expected()) company.Meet(ring->fd(), *header);
-    if (fast_path == nullptr || !fast_path->Serve(request, header->len)) return Answer(info.Env(), slot);
+    const size_t length = reinterpret_cast<const fuse_in_header*>(request)->len;
+    if (!ServedAtOnce(state, fuse_fd, ring->fd(), request, length)) return Answer(info.Env(), slot);
   }
   return Answer(info.Env(), -EINTR);
 }

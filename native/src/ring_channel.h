@@ -48,15 +48,15 @@ class RingChannel {
 
   // Becomes readable when Next has something.
   int fd() const { return ring_.fd(); }
-  // The slot of the next request; -EAGAIN: none is there. Answers given so far are handed to the kernel.
+  // The slot of the next request; -EAGAIN: none is there.
   int Next();
   // Answers given so far are handed to the kernel.
   void Flush();
   // Waits for a request, and no longer than until `other_fd` can be read: true if a request is there.
   bool WaitForRequest(int other_fd, int timeout_milliseconds);
+  size_t payload_bytes() const { return payload_bytes_; }
   // The request as /dev/fuse would have given it: header, structure and payload, one after the other.
   uint8_t* RequestIn(int slot) const { return slots_[static_cast<size_t>(slot)].memory.get() + kRequestAt; }
-  size_t payload_bytes() const { return payload_bytes_; }
   size_t RequestBytes() const { return kPayloadAt - kRequestAt + payload_bytes_; }
 
   // The slot that this request came in; null: it came by /dev/fuse.

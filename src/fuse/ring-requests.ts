@@ -9,6 +9,9 @@ import { MAX_WRITE } from './init.js';
 import { Request } from './request.js';
 import { DRAINED, type RequestSource, SERVED } from './request-source.js';
 
+const NOT_OFFERED =
+  'FUSE over io_uring takes Linux 6.14 or newer, and as root: echo Y > /sys/module/fuse/parameters/enable_uring';
+
 export class RingRequests implements RequestSource {
   /** Becomes readable when there is a request. */
   readonly fd: number;
@@ -22,8 +25,9 @@ export class RingRequests implements RequestSource {
     this.fd = fd;
   }
 
-  /** An FsError where this process may have no ring. */
-  static open(native: Native, fuseFd: number): RingRequests | Error {
+  /** An error that says why there is no ring: the kernel does not offer one, or this process may not have it. */
+  static open(native: Native, fuseFd: number, offered: boolean): RingRequests | Error {
+    if (!offered) return new Error(NOT_OFFERED);
     const fd = native.ringOpen(fuseFd, MAX_WRITE);
     return fd < 0 ? errorOf(fd, 'io_uring') : new RingRequests(native, fuseFd, fd);
   }

@@ -33,9 +33,6 @@ const SPACE_RETRIES = 8;
 /** A waiting request up to this size gives its buffer back and waits as a copy. */
 const COPY_BYTES = 64 << 10;
 
-const NOT_OFFERED =
-  'FUSE over io_uring takes Linux 6.14 or newer, and as root: echo Y > /sys/module/fuse/parameters/enable_uring';
-
 export interface SessionOptions extends Partial<SessionSettings> {
   readonly fs: Engine;
   /** The mounted connection, as `mountFuse` returns it. The session closes it. */
@@ -443,7 +440,7 @@ export class Session implements Context {
   }
 
   openRing(offered: boolean): boolean {
-    const ring = offered ? RingRequests.open(this.native, this.fuseFd) : new Error(NOT_OFFERED);
+    const ring = RingRequests.open(this.native, this.fuseFd, offered);
     if (ring instanceof RingRequests) this.ring = ring;
     else this.log(`requests come by /dev/fuse: ${ring.message}`);
     return this.ring !== null;
